@@ -1,0 +1,1 @@
+"""Backpropagation with softmax outputs and cross-entropy, as Numba-compiled kernels."""

@@ -1,0 +1,44 @@
+"""Compiled, unchecked, allocation-free kernels, callable from Python and from ``@njit`` code."""
+
+from fastbp.kernels.cross_entropy import (
+    cross_entropy,
+    cross_entropy_targets,
+    loss_sum,
+    output_error,
+    output_error_targets,
+    smoothed_targets,
+    softmax_cross_entropy,
+    softmax_cross_entropy_targets,
+)
+from fastbp.kernels.dense import bias_gradient, dense_forward, hidden_error, weight_gradient
+from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative
+from fastbp.kernels.sigmoid import sigmoid_backward, sigmoid_forward, sigmoid_prime
+from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
+from fastbp.kernels.update import momentum_step
+
+__all__ = [
+    "bias_gradient",
+    "cross_entropy",
+    "cross_entropy_targets",
+    "dense_forward",
+    "exp",
+    "hidden_error",
+    "log1p",
+    "log_softmax",
+    "logsumexp",
+    "loss_sum",
+    "momentum_step",
+    "output_error",
+    "output_error_targets",
+    "row_max",
+    "sigmoid",
+    "sigmoid_backward",
+    "sigmoid_derivative",
+    "sigmoid_forward",
+    "sigmoid_prime",
+    "smoothed_targets",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_targets",
+    "weight_gradient",
+]
