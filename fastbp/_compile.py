@@ -41,7 +41,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         # Numba leaves these out of its key, yet each of them changes the machine code.
-        return (*super()._index_key(sig, codegen), config.BOUNDSCHECK, config.OPT.name)
+        return (*super()._index_key(sig, codegen), config.BOUNDSCHECK, str(config.OPT))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
