@@ -4,25 +4,30 @@ Numba stamps a cached function with the content of its *own* file only, although
 code also holds whatever that function inlined from other files.  Edit a helper, or install another
 version of the package over this one, and stale code would run.  The cache below is therefore
 stamped with the content of every file that can end up inside a kernel.
+
+Numba's index file is not used either: a torn one stops every later process, and two processes that
+fill it at once can give the same data file to two specialisations, so that float64 arrays run
+float32 code.  Here a file's name is a digest of what it holds the code of.
 """
 
 import hashlib
+import os
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import llvmlite
 import numba
-from numba.core import config
+from numba.core import config, serialize
 from numba.core.caching import FunctionCache
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _source_stamp() -> str:
-    """Digest of all files whose code may be inlined into a kernel, and of the Numba version."""
+    """Digest of every file that may end up inside a kernel, and of the compiler's version."""
     package = Path(__file__).parent
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for path in sorted(package.glob("**/*.py")):
         digest.update(path.relative_to(package).as_posix().encode())
         digest.update(path.read_bytes())
@@ -32,12 +37,52 @@ def _source_stamp() -> str:
 SOURCE_STAMP = _source_stamp()
 
 
+class _CacheFiles:
+    """One file for each specialisation: a digest of the content, then the pickled content."""
+
+    def __init__(self, folder: str, kernel_name: str) -> None:
+        self._folder = Path(folder)
+        self._prefix = f"{kernel_name}.{SOURCE_STAMP[:16]}."
+        self._every_version = f"{kernel_name}.*.nbc"
+
+    def _path(self, key: object) -> Path:
+        digest = hashlib.sha256(repr((SOURCE_STAMP, key)).encode()).hexdigest()
+        return self._folder / f"{self._prefix}{digest[:32]}.nbc"
+
+    def load(self, key: object) -> Any:
+        try:
+            content = self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, data = content[:32], content[32:]
+        # A file torn by a crash is a miss: compile again.
+        return pickle.loads(data) if hashlib.sha256(data).digest() == digest else None
+
+    def save(self, key: object, content: object) -> None:
+        data = serialize.dumps(content)
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            try:
+                file.write(hashlib.sha256(data).digest() + data)
+                file.close()
+                os.replace(file.name, self._path(key))  # whole or not at all, whoever else writes
+            except OSError:
+                os.unlink(file.name)
+                raise
+        for path in self._folder.glob(self._every_version):
+            if not path.name.startswith(self._prefix):
+                path.unlink(missing_ok=True)  # code of an earlier source
+
+    def flush(self) -> None:
+        for path in self._folder.glob(self._every_version):
+            path.unlink(missing_ok=True)
+
+
 class _KernelCache(FunctionCache):  # type: ignore[misc]
     """Numba's file cache, stale after an edit of any kernel file, and never fatal."""
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         super().__init__(py_func)
-        self._cache_file._source_stamp = SOURCE_STAMP
+        self._cache_file = _CacheFiles(self.cache_path, self._impl.filename_base)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         # Numba leaves these out of its key, yet each of them changes the machine code.
@@ -46,8 +91,8 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return None  # a torn or unreadable file is a miss: compile again
+        except OSError:
+            return None  # an unreadable file is a miss: compile again
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -56,7 +101,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
             self.disable()  # a full or read-only disk costs the next process a compilation, no more
 
 
-def kernel(function: _F) -> _F:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` as a fastbp kernel.
 
     Compilation happens at the first call with a type: explicit signatures would compile at

@@ -11,10 +11,14 @@ from fastbp.kernels.cross_entropy import (
     softmax_cross_entropy_targets,
 )
 from fastbp.kernels.dense import bias_gradient, dense_forward, hidden_error, weight_gradient
-from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative
+from fastbp.kernels.elementary import exp, log1p, sigmoid_derivative
 from fastbp.kernels.sigmoid import sigmoid_backward, sigmoid_forward, sigmoid_prime
 from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
 from fastbp.kernels.update import momentum_step
+
+# isort: split
+# Last, for it takes the place of the submodule of the same name.
+from fastbp.kernels.elementary import sigmoid
 
 __all__ = [
     "bias_gradient",

@@ -1,0 +1,246 @@
+"""The compile cache, seen from other processes: never stale, never fatal, hit when it should be.
+
+Each test works on a copy of the package with a probe added: ``caller`` inlines ``helper``, which
+lives in another file.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import fastbp
+
+pytestmark = pytest.mark.compiled
+
+HELPER = """
+from fastbp._compile import kernel
+
+@kernel
+def helper(x):
+    return x + {constant}
+"""
+
+CALLER = """
+from fastbp._compile import kernel
+from fastbp.kernels.probe_helper import helper
+
+@kernel
+def caller(x):
+    return 10 * helper(x)
+
+@kernel
+def element(x, i):
+    return x[i]
+"""
+
+# Prints the value of `result` and how many times Numba compiled anything.
+PROBE = """
+import json, sys
+from numba.core import event
+recorder = event.RecordingListener()
+event.register("numba:compile", recorder)
+{body}
+compilations = sum(e.is_start for _, e in recorder.buffer)
+print(json.dumps({{"result": result, "compilations": compilations, "file": fastbp.__file__}}))
+"""
+
+CALL = """
+import fastbp
+from fastbp.kernels.probe import caller
+result = caller(1.0)
+"""
+
+# Every public kernel, once for each dtype.
+EVERY_KERNEL = """
+import numpy as np
+import fastbp
+from fastbp import kernels
+
+result = {}
+for dtype in (np.float32, np.float64):
+    x = dtype(0.5)
+    rows = np.linspace(-1, 1, 12).astype(dtype).reshape(4, 3)
+    labels = np.array([0, 1, 2, 1])
+    square, column, row = np.eye(3, dtype=dtype), np.zeros(4, dtype), np.zeros(3, dtype)
+    weight, out, flat = np.ones(4), np.zeros_like(rows), np.ones(5, dtype)
+    target = np.full((4, 3), 1 / 3, dtype)
+    arguments = {
+        "exp": (x,),
+        "log1p": (x,),
+        "sigmoid": (x,),
+        "sigmoid_derivative": (x,),
+        "sigmoid_forward": (rows, out),
+        "sigmoid_prime": (rows, out),
+        "sigmoid_backward": (rows, out),
+        "row_max": (rows, column),
+        "softmax": (rows, out),
+        "log_softmax": (rows, out),
+        "logsumexp": (rows, column),
+        "cross_entropy": (rows, labels, weight, column),
+        "cross_entropy_targets": (rows, target, weight, column),
+        "output_error": (rows, labels, out),
+        "output_error_targets": (rows, target, out),
+        "softmax_cross_entropy": (rows, labels, weight, column, out, 0.25),
+        "softmax_cross_entropy_targets": (rows, target, weight, column, out, 0.25),
+        "smoothed_targets": (labels, row, out, 0.1),
+        "loss_sum": (column,),
+        "dense_forward": (rows, square, row, out),
+        "hidden_error": (rows, square, rows, out),
+        "weight_gradient": (rows, rows, square),
+        "bias_gradient": (rows, row),
+        "momentum_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),
+    }
+    assert set(arguments) == set(kernels.__all__)
+    for name, values in arguments.items():
+        getattr(kernels, name)(*values)
+        result[name] = len(getattr(kernels, name).signatures)
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A folder that holds a copy of fastbp with the probe in it."""
+    root = tmp_path / "site"
+    source = Path(fastbp.__file__).parent
+    shutil.copytree(source, root / "fastbp", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=1))
+    (root / "fastbp/kernels/probe.py").write_text(CALLER)
+    return root
+
+
+def environment(package, **extra):
+    """The environment of a child that imports the copy; Numba's own settings are not inherited."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "COV_", "PYTEST"))}
+    ours |= {"PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    return ours | {"NUMBA_CACHE_DIR": str(package.parent / "cache")} | extra
+
+
+def run(package, body, *, without=(), **extra):
+    """Run ``body`` in a new process; it leaves its answer in ``result``."""
+    env = {k: v for k, v in environment(package, **extra).items() if k not in without}
+    command = [sys.executable, "-W", "error", "-c", PROBE.format(body=body)]
+    # Not from the project's root, where the original would be imported first.
+    done = subprocess.run(command, cwd=package, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert Path(answer["file"]).is_relative_to(package)
+    return answer
+
+
+def cache_files(package, pattern):
+    return sorted((package.parent / "cache").rglob(pattern))
+
+
+def test_edit_of_an_inlined_file_reaches_its_callers(package):
+    assert run(package, CALL)["result"] == 20
+    assert run(package, CALL) | {"file": ""} == {"result": 20, "compilations": 0, "file": ""}
+    # The same size: the content alone must tell.
+    (package / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=2))
+    assert run(package, CALL)["result"] == 30
+    assert run(package, CALL) | {"file": ""} == {"result": 30, "compilations": 0, "file": ""}
+
+
+def test_second_process_compiles_nothing(package):
+    first = run(package, EVERY_KERNEL)
+    assert first["compilations"] >= 2 * len(first["result"])
+    assert set(first["result"].values()) == {2}, "one specialisation for each dtype"
+    assert run(package, EVERY_KERNEL)["compilations"] == 0
+
+
+@pytest.mark.parametrize("home", ["unusable", "unset"])
+def test_import_and_call_without_a_writable_folder(package, home):
+    # A file where each cache folder would be: permission bits would not stop root.
+    for folder in (package / "fastbp", package / "fastbp/kernels"):
+        (folder / "__pycache__").write_text("")
+    (package / "file").write_text("")
+    below_a_file = str(package / "file/folder")
+    places = {"NUMBA_CACHE_DIR": below_a_file, "XDG_CACHE_HOME": below_a_file}
+    if home == "unusable":
+        answer = run(package, CALL, without=["XDG_CACHE_HOME"], HOME=below_a_file, **places)
+    else:
+        answer = run(package, CALL, without=["HOME"], **places)
+    assert answer["result"] == 20
+    assert not list(package.parent.rglob("*.nb?"))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("filled", [False, True], ids=["torn", "zeros"])
+def test_damaged_cache_files_are_compiled_again(package, kept, filled):
+    # What a crash of the machine may leave: the start of a file, alone or followed by zeros.
+    run(package, CALL)
+    damaged = cache_files(package, "*.nb?")
+    assert damaged
+    for path in damaged:
+        content = path.read_bytes()
+        start = content[: int(kept * len(content))]
+        path.write_bytes(start + bytes(filled * (len(content) - len(start))))
+    assert run(package, CALL)["result"] == 20
+    assert run(package, CALL) | {"file": ""} == {"result": 20, "compilations": 0, "file": ""}
+
+
+def test_processes_that_fill_the_cache_together_agree(package):
+    # Numba's own index can give the code of one type to another here.
+    bodies = [
+        f"import fastbp, numpy as np\nfrom fastbp.kernels.probe import element\n"
+        f"result = float(element(np.array([1, 2], np.{dtype}), 1))"
+        for dtype in ("float32", "float64", "int32", "int64")
+    ]
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(pool.map(lambda body: run(package, body), bodies))
+    answers += [run(package, body) for body in bodies]
+    assert [answer["result"] for answer in answers] == [2.0] * 8
+    assert [answer["compilations"] for answer in answers] == [1] * 4 + [0] * 4
+
+
+def test_code_of_an_earlier_source_is_removed(package):
+    run(package, CALL)
+    before = cache_files(package, "*.nbc")
+    (package / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=2))
+    run(package, CALL)
+    after = cache_files(package, "*.nbc")
+    assert len(after) == len(before)
+    assert not set(before) & set(after)
+
+
+def test_bounds_checks_do_not_reuse_unchecked_code(package):
+    inside = "import fastbp, numpy as np\nfrom fastbp.kernels.probe import element\n"
+    outside = inside + (
+        "try:\n    result = element(np.ones(2), 5)\nexcept IndexError:\n    result = 'caught'\n"
+    )
+    inside += "result = element(np.ones(2), 1)\n"
+    run(package, inside)
+    assert run(package, outside, NUMBA_BOUNDSCHECK="1")["result"] == "caught"
+    assert run(package, inside)["compilations"] == 0
+
+
+def test_full_disk_is_no_error(package):
+    resource = pytest.importorskip("resource", reason="file size limits are POSIX")
+    del resource
+    # A file may be made, but not one byte written: what a full disk does.
+    full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    assert run(package, full + CALL)["result"] == 20
+    # What it leaves behind does no harm either.
+    assert run(package, CALL)["result"] == 20
+    assert run(package, CALL)["compilations"] == 0
+
+
+def test_cache_folder_lost_after_import_is_no_error(package):
+    lost = (
+        "import shutil, fastbp, fastbp.kernels.probe\n"
+        f"folder = {str(package.parent / 'cache')!r}\n"
+        "shutil.rmtree(folder)\n"
+        "open(folder, 'w').close()\n"
+    )
+    assert run(package, lost + CALL)["result"] == 20
+
+
+def test_kernels_are_importable_as_plain_python(package):
+    answer = run(package, CALL, NUMBA_DISABLE_JIT="1")
+    assert answer["result"] == 20
+    assert not cache_files(package, "*.nb?")
