@@ -1,0 +1,103 @@
+"""Who may import whom inside fastbp: only downwards."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fastbp
+
+PACKAGE = Path(fastbp.__file__).parent
+
+_VECTORS = {"_compile", "_llvm", "kernels.elementary"}
+_KERNELS = {
+    "kernels",
+    "kernels.cross_entropy",
+    "kernels.dense",
+    "kernels.elementary",
+    "kernels.sigmoid",
+    "kernels.softmax",
+    "kernels.update",
+}
+
+# Bottom up: the rooms of the package, each with what it may import. A new module needs a line.
+ROOMS = {
+    "_compile": set(),
+    "_llvm": set(),
+    "_checks": {"_compile"},
+    "_ulp": {"_compile"},
+    "_hard_inputs": {"_ulp"},
+    "kernels.elementary": {"_compile", "_llvm"},
+    "kernels.softmax": _VECTORS,
+    "kernels.cross_entropy": _VECTORS | {"kernels.softmax"},
+    "kernels.sigmoid": _VECTORS,
+    "kernels.dense": _VECTORS,
+    "kernels.update": _VECTORS,
+    "kernels": _KERNELS,
+    "backprop": {"_compile", "_llvm"} | _KERNELS,
+    "functional": {"_checks"} | _KERNELS,
+    "network": {"_checks", "backprop", "functional"} | _KERNELS,
+    "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
+    "": {"functional", "kernels", "network"},
+}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports_of(source, name, is_package):
+    """Names, below fastbp, of the modules of fastbp that ``source`` imports anywhere in it."""
+    here = ["fastbp", *filter(None, name.split("."))]
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + is_package] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                target = f"{base}.{alias.name}"
+                is_module = target.removeprefix("fastbp.") in MODULES | ROOMS
+                found.add(target if is_module else base)
+    ours = {target for target in found if target.split(".")[0] == "fastbp"}
+    return {target.removeprefix("fastbp").removeprefix(".") for target in ours}
+
+
+def test_the_rule_itself_only_points_downwards():
+    seen = set()
+    for name, allowed in ROOMS.items():
+        assert allowed <= seen | ({name} if name == "kernels" else set()), name
+        seen.add(name)
+
+
+def test_every_module_has_a_room_and_every_room_a_module():
+    assert set(MODULES) == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_downwards(name):
+    path = MODULES[name]
+    imported = imports_of(path.read_text("utf-8"), name, path.name == "__init__.py")
+    assert imported <= ROOMS[name]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import fastbp", {""}),
+        ("import fastbp._compile as c", {"_compile"}),
+        ("from fastbp import _compile, __version__", {"_compile", ""}),
+        ("from fastbp.kernels import elementary, exp", {"kernels.elementary", "kernels"}),
+        ("from . import elementary", {"kernels.elementary"}),
+        ("from ..functional import softmax", {"functional"}),
+        ("def f():\n    from .. import network", {"network"}),
+        ("import numpy, fastbpx\nfrom numba import njit", set()),
+    ],
+)
+def test_every_way_to_import_is_seen(source, expected):
+    assert imports_of(source, "kernels.softmax", False) == expected
