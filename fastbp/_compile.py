@@ -20,6 +20,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core import config, serialize
 from numba.core.caching import FunctionCache
 
@@ -107,6 +108,18 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Compilation happens at the first call with a type: explicit signatures would compile at
     import and would refuse read-only arrays.
     """
+    return _compiled(function, inline=False)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` as a part of kernels, always inlined: lanes stay in registers."""
+    return _compiled(function, inline=True)
+
+
+def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:
+    if config.DISABLE_JIT:
+        # Plain Python warns where IEEE arithmetic just gives inf or NaN, as compiled code does.
+        return np.errstate(all="ignore")(function)
     dispatcher = numba.njit(
         # The caller's thread pool is only worth having when kernels let go of the interpreter.
         nogil=True,
@@ -116,10 +129,10 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         # No fastmath: every fused multiply-add and every reordered sum is written out, so that
         # the bits do not depend on the compiler, the vector width or the caller.
         fastmath=False,
+        forceinline=inline,
     )(function)
-    if not config.DISABLE_JIT:
-        try:
-            dispatcher._cache = _KernelCache(function)
-        except RuntimeError:
-            pass  # read-only install and no home: kernels compile once per process
+    try:
+        dispatcher._cache = _KernelCache(function)
+    except RuntimeError:
+        pass  # read-only install and no home: kernels compile once per process
     return dispatcher  # type: ignore[no-any-return]
