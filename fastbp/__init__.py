@@ -1,1 +1,50 @@
 """Backpropagation with softmax outputs and cross-entropy, as Numba-compiled kernels."""
+
+from typing import TYPE_CHECKING
+
+from fastbp import kernels
+from fastbp.functional import (
+    bias_gradient,
+    cross_entropy,
+    dense,
+    hidden_error,
+    log_softmax,
+    logsumexp,
+    momentum_step,
+    output_error,
+    sigmoid,
+    sigmoid_derivative,
+    softmax,
+    softmax_cross_entropy,
+    weight_gradient,
+)
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "__version__",
+    "bias_gradient",
+    "cross_entropy",
+    "dense",
+    "hidden_error",
+    "kernels",
+    "log_softmax",
+    "logsumexp",
+    "momentum_step",
+    "output_error",
+    "sigmoid",
+    "sigmoid_derivative",
+    "softmax",
+    "softmax_cross_entropy",
+    "weight_gradient",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        # On first use: reading the installed metadata costs more than the rest of this file.
+        from importlib.metadata import version
+
+        return version("fastbp")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The front door: arguments in, clean arrays or one clear exception out, before anything is written.
+"""The front door: arguments in, clean arrays or one clear exception out, and nothing written yet.
 
 Kernels check nothing, and Numba itself misreads big-endian arrays, drops the mask of masked arrays
 and compiles anew for read-only ones.  Whatever passes through here is a plain, aligned,
@@ -128,10 +128,7 @@ def _numbers(x: ArrayLike, name: str) -> Array:
                 f"{name} must be an array without missing values, "
                 f"got a masked array of dtype {x.dtype}"
             )
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers, got {error}") from None
+    array = np.asarray(as_array(x, name))
     dtype = array.dtype
     if dtype.kind not in "iu" and dtype.newbyteorder("=") not in UNIT_ROUNDOFF:
         raise TypeError(
@@ -140,12 +137,27 @@ def _numbers(x: ArrayLike, name: str) -> Array:
     return array
 
 
+def as_array(x: ArrayLike, name: str) -> Array:
+    """Return ``x`` as some array, to look at its shape.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is ragged.
+    """
+    try:
+        return x if isinstance(x, np.ndarray) else np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got {error}") from None
+
+
 def _float_dtype(x: Array) -> np.dtype[Any]:
     """Computing dtype of an array of numbers: integers are computed in float64."""
     return FLOAT32 if x.dtype.kind == "f" and x.dtype.itemsize == 4 else FLOAT64
 
 
-def _check_shape(array: Array, shape: Shape, name: str) -> None:
+def check_shape(array: Array, shape: Shape, name: str) -> None:
+    """Raise ValueError if ``array`` is not of ``shape``."""
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
@@ -322,15 +334,12 @@ def as_labels(
     else:
         if isinstance(y, np.ndarray) and type(y) is not np.ndarray:
             _numbers(y, name)  # refuses what hides its values
-        try:
-            given = np.asarray(y)
-        except ValueError as error:
-            raise ValueError(f"{name} must be integer labels, got {error}") from None
+        given = np.asarray(as_array(y, name))
         if given.size == 0:
             given = given.astype(INTP)  # an empty list has no type of its own
     if given.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integer labels, got dtype {given.dtype}")
-    _check_shape(given, shape, name)
+    check_shape(given, shape, name)
     bad = -1
     if not np.can_cast(given.dtype, INTP):
         # Judged in their own type: what does not fit an intp would come out as another number.
@@ -382,7 +391,7 @@ def as_targets(
         within ``8 * n_classes`` unit roundoffs of the coarser of its own dtype and ``dtype``.
     """
     array = y if is_plain(y) else _numbers(y, name)
-    _check_shape(array, shape, name)
+    check_shape(array, shape, name)
     u = UNIT_ROUNDOFF[dtype]
     if array.dtype.kind == "f":
         u = max(u, UNIT_ROUNDOFF[_float_dtype(array)])
@@ -425,13 +434,11 @@ def as_row_weight(sample_weight: ArrayLike | None, n_rows: int | Shape, name: st
         return NO_WEIGHT
     shape = n_rows if isinstance(n_rows, tuple) else (n_rows,)
     weight = as_float_array(sample_weight, name, dtype=FLOAT64)
-    _check_shape(weight, shape, name)
+    check_shape(weight, shape, name)
     weight = weight.reshape(-1)
     i = int(_first_bad_weight(weight))
     if i >= 0:
-        raise ValueError(
-            f"{name} must be finite and not negative, got {weight[i]}{_row(i, shape)}"
-        )
+        raise ValueError(f"{name} must be finite and not negative, got {weight[i]}{_row(i, shape)}")
     if weight.size and not weight.any():
         raise ValueError(f"{name} must not be all zero, got {weight.size} zeros")
     return weight
@@ -451,7 +458,7 @@ def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[An
         return np.empty(0, dtype)
     with np.errstate(over="ignore"):  # what overflows to inf is refused below
         array = as_float_array(weight, "weight", dtype=dtype)
-    _check_shape(array, (n_classes,), "weight")
+    check_shape(array, (n_classes,), "weight")
     k = int(_first_bad_weight(array))
     if k >= 0:
         raise ValueError(f"weight must be finite and not negative, got {array[k]} for class {k}")
@@ -472,7 +479,7 @@ def check_out(out: Any, shape: Shape, dtype: np.dtype[Any], name: str = "out") -
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}")
     if out.dtype != dtype:
         raise TypeError(f"{name} must be of dtype {dtype}, got {out.dtype}")
-    _check_shape(out, shape, name)
+    check_shape(out, shape, name)
     if not out.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
 

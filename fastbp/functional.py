@@ -1,0 +1,1090 @@
+"""Checked NumPy-style functions over the kernels: any array-like, any axis, ``out=``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp import _checks, kernels
+from fastbp._checks import INTP, NO_WEIGHT, is_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from fastbp._checks import Array, Shape
+
+__all__ = [
+    "bias_gradient",
+    "cross_entropy",
+    "dense",
+    "hidden_error",
+    "log_softmax",
+    "logsumexp",
+    "momentum_step",
+    "output_error",
+    "sigmoid",
+    "sigmoid_derivative",
+    "softmax",
+    "softmax_cross_entropy",
+    "weight_gradient",
+]
+
+# Target rows that have to be built are built this many elements at a time: they are read again
+# while they are still in the cache, and no second (n, n_classes) array ever exists.
+_BLOCK_SIZE = 1 << 15
+
+
+def _destination(
+    out: Array | None,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    *read: Array,
+    in_place: Array | None = None,
+) -> Array:
+    """Plain array that a kernel can write a result to: ``out`` itself where that is safe.
+
+    ``read`` are the arrays that the kernel reads; ``in_place`` is one that it may also write over,
+    element for element.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    _checks.check_out(out, shape, dtype)
+    if not is_plain(out) or any(np.may_share_memory(out, x) for x in read):
+        return np.empty(shape, dtype)
+    if in_place is not None and not _checks.same_memory(out, in_place):
+        if np.may_share_memory(out, in_place):
+            return np.empty(shape, dtype)
+    return out
+
+
+def _deliver(result: Array, out: Array | None) -> Any:
+    """Hand over a result computed in a `_destination`; a scalar where there are no dimensions."""
+    if out is None:
+        return result if result.ndim else result[()]
+    if result is not out:
+        np.copyto(out, result)
+    return out
+
+
+def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
+    if out is None and is_plain(z) and z.ndim == 2:
+        result = np.empty_like(z)
+        kernel(z, result)
+        return result
+    z = _checks.as_float_array(z, "z")
+    result = _destination(out, z.shape, z.dtype, in_place=z)
+    kernel(z.reshape(1, -1), result.reshape(1, -1))
+    return _deliver(result, out)
+
+
+def _row_by_row(
+    kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
+) -> Any:
+    if out is None and is_plain(z) and z.ndim == 2 and axis == -1 and z.shape[1]:
+        result = np.empty_like(z)
+        kernel(z, result)
+        return result
+    rows, shape, axes = _checks.as_rows(z, "z", axis)
+    if _are_last(axes, shape):
+        result = _destination(out, shape, rows.dtype, in_place=rows)
+        kernel(rows, result.reshape(rows.shape))
+        return _deliver(result, out)
+    if out is None:
+        out = np.empty(shape, rows.dtype)
+    else:
+        _checks.check_out(out, shape, rows.dtype)
+    result = np.empty_like(rows)
+    kernel(rows, result)
+    _put_rows(result, out, axes)
+    return out
+
+
+def _are_last(axes: Shape, shape: Shape) -> bool:
+    return axes == tuple(range(len(shape) - len(axes), len(shape)))
+
+
+def _put_rows(rows: Array, out: Array, axes: Shape) -> None:
+    """Write rows along ``axes`` of ``out``."""
+    moved = _checks.move_last(out, axes)
+    np.copyto(moved, rows.reshape(moved.shape))
+
+
+def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
+    """Logistic sigmoid: a = 1 / (1 + exp(-z)), element by element.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Weighted inputs; integers are computed in float64.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Activations in [0, 1], in the shape and dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if out is not an array of the result's dtype.
+    ValueError
+        If out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    Computed from e = exp(-|z|), which cannot overflow, as 1 / (1 + e) or e / (1 + e): subnormal
+    results are kept, where 1 / (1 + exp(-z)) gives 0.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.sigmoid([0.0, 2.0, -2.0]).round(4)
+    array([0.5   , 0.8808, 0.1192])
+    """
+    return _elementwise(kernels.sigmoid_forward, z, out)
+
+
+def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
+    """Derivative of the sigmoid: a' = a (1 - a) with a = sigmoid(z), element by element.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Weighted inputs, not activations; integers are computed in float64.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Derivatives in [0, 1/4], in the shape and dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if out is not an array of the result's dtype.
+    ValueError
+        If out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    Computed from z as e / (1 + e)^2 with e = exp(-|z|): from a rounded to 1, a (1 - a) would be 0.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> float(fastbp.sigmoid_derivative(0.0))
+    0.25
+    >>> bool(fastbp.sigmoid_derivative(40.0) > 0)
+    True
+    """
+    return _elementwise(kernels.sigmoid_prime, z, out)
+
+
+def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
+    """Softmax: a_i = exp(z_i) / sum_j exp(z_j) along ``axis``.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Logits; integers are computed in float64.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None means over everything.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Probabilities in [0, 1] that sum to 1 along ``axis``, in the shape and dtype of ``z``;
+        ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
+        the result's dtype.
+    ValueError
+        If z does not have at least one class; if axis is out of range or names an axis twice; if
+        out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    A row that holds NaN or +inf, or nothing but -inf, gives NaN; other rows are not touched by
+    it.  The shift by the row's maximum is compensated for its rounding: the error does not grow
+    with the spread of the logits, as it does in the usual algorithm [1]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021, theorem 4.3.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.softmax([[1.0, 2.0, 3.0], [1000.0, 1000.0, -1000.0]]).round(4)
+    array([[0.09  , 0.2447, 0.6652],
+           [0.5   , 0.5   , 0.    ]])
+    """
+    return _row_by_row(kernels.softmax, z, axis, out)
+
+
+def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
+    """Logarithm of the softmax: ln a_i = z_i - ln sum_j exp(z_j) along ``axis``.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Logits; integers are computed in float64.
+    axis : int, tuple of int or None, default -1
+        The class axis or axes; None means over everything.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Log-probabilities <= 0, in the shape and dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
+        the result's dtype.
+    ValueError
+        If z does not have at least one class; if axis is out of range or names an axis twice; if
+        out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    The maximum's own term, exactly 1, is kept out of the sum and put back by log1p [1]_: the
+    log-probability of a confident row is tiny, not 0.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> print("%.3g %.3g" % tuple(fastbp.log_softmax([50.0, 0.0])))
+    -1.93e-22 -50
+    """
+    return _row_by_row(kernels.log_softmax, z, axis, out)
+
+
+def logsumexp(
+    z: ArrayLike, axis: Any = -1, keepdims: bool = False, *, out: Array | None = None
+) -> Any:
+    """Logarithm of the sum of exponentials: ln sum_j exp(z_j) along ``axis``.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Logits; integers are computed in float64.
+    axis : int, tuple of int or None, default -1
+        The axis or axes to sum over; None means over everything.
+    keepdims : bool, default False
+        Whether the axes summed over stay, with length one.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may overlap ``z``.
+
+    Returns
+    -------
+    ndarray or scalar
+        In the dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
+        the result's dtype.
+    ValueError
+        If z does not have at least one class; if axis is out of range or names an axis twice; if
+        out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    NaN for a row that holds NaN, else +inf for one that holds +inf, -inf for one of only -inf.
+    The algorithm is that of [1]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.logsumexp([[0.0, 0.0], [1000.0, 1000.0]]).round(4)
+    array([6.9310000e-01, 1.0006931e+03])
+    """
+    if out is None and is_plain(z) and z.ndim == 2 and axis == -1 and not keepdims and z.shape[1]:
+        result = np.empty(z.shape[0], z.dtype)
+        kernels.logsumexp(z, result)
+        return result
+    rows, shape, axes = _checks.as_rows(z, "z", axis)
+    if keepdims:
+        shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
+    else:
+        shape = _without(shape, axes)
+    result = _destination(out, shape, rows.dtype, rows)
+    kernels.logsumexp(rows, result.reshape(-1))
+    return _deliver(result, out)
+
+
+def _without(shape: Shape, axes: Shape) -> Shape:
+    return tuple(n for q, n in enumerate(shape) if q not in axes)
+
+
+def cross_entropy(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> Any:
+    """Cross-entropy of the softmax: C = -sum_k y_k ln a_k with a = softmax(z), from logits.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers
+        Logits, any shape with a class axis; integers are computed in float64.
+    y : array_like
+        Class labels: integers from 0 to n_classes - 1 in the shape of ``z`` without the class
+        axis.  Or target rows, one-hot or probabilities, in the shape of ``z``.
+    axis : int, default -1
+        The class axis.
+    weight : array_like of shape (n_classes,), optional
+        Weight of each class.
+    sample_weight : array_like in the shape of ``z`` without the class axis, optional
+        Weight of each row.  A row of weight 0 contributes exactly 0, whatever it holds.
+    ignore_index : int, optional
+        Label of the rows to leave out.  There is no default: every label counts unless asked.
+    label_smoothing : float in [0, 1], default 0.0
+        Share e of the target that is spread evenly: y becomes (1 - e) y + e / n_classes.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "none" gives a loss per row.  "mean" divides their sum, for labels, by the sum of the
+        weights (class times row) of the rows not left out; for target rows, by the sum of the
+        rows' weights.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may overlap the inputs.
+
+    Returns
+    -------
+    scalar or ndarray
+        The loss, in the dtype of ``z``: one number, or with "none" an array in the shape of ``z``
+        without the class axis; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z or a weight is not an array of float32, float64 or integers; if y must be integer
+        labels and is of another dtype; if axis, ignore_index or label_smoothing is no number of
+        its kind; if out is not an array of the result's dtype.
+    ValueError
+        If z does not have at least one class or a class axis; if y, weight or sample_weight does
+        not have the shape above; if a label is negative or >= n_classes; if a target is negative
+        or NaN, or a target row does not sum to 1 within 8 n_classes unit roundoffs; if a weight is
+        not finite or is negative; if sample_weight is all zero; if label_smoothing is not in
+        [0, 1]; if ignore_index comes with target rows; if the mean is over no rows or over weights
+        that sum to zero; if out does not have the result's shape or is read-only.
+
+    See Also
+    --------
+    softmax_cross_entropy : The same together with its gradient.
+
+    Notes
+    -----
+    The options mean what they mean in torch.nn.functional.cross_entropy [1]_, with the class axis
+    last and no label ignored by default.  Nothing is clipped: a wrong row of confidence 1e4 costs
+    1e4, and a right one costs its tiny loss, not 0.  A target of 0 contributes 0 even where the
+    logit is -inf; elsewhere a logit of -inf costs inf.
+
+    References
+    ----------
+    .. [1] https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> z = [[2.0, 0.0, 0.0], [0.0, 100.0, 0.0]]
+    >>> fastbp.cross_entropy(z, [0, 2], reduction="none").round(4)
+    array([  0.2395, 100.    ])
+    >>> float(fastbp.cross_entropy(z, [0, 2], weight=[3.0, 1.0, 1.0]).round(4))
+    25.1797
+    """
+    return _cost(
+        z,
+        y,
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        reduction,
+        out,
+        None,
+        False,
+    )[0]
+
+
+def softmax_cross_entropy(
+    z: ArrayLike,
+    y: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> tuple[Any, Any]:
+    """Cross-entropy and its gradient in one pass: C = -sum_k y_k ln a_k, delta = a sum(y) - y.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers
+        Logits, any shape with a class axis; integers are computed in float64.
+    y : array_like
+        Class labels: integers from 0 to n_classes - 1 in the shape of ``z`` without the class
+        axis.  Or target rows, one-hot or probabilities, in the shape of ``z``.
+    axis : int, default -1
+        The class axis.
+    weight : array_like of shape (n_classes,), optional
+        Weight of each class.
+    sample_weight : array_like in the shape of ``z`` without the class axis, optional
+        Weight of each row.  A row of weight 0 contributes exactly 0, whatever it holds.
+    ignore_index : int, optional
+        Label of the rows to leave out: their loss and gradient are 0.
+    label_smoothing : float in [0, 1], default 0.0
+        Share e of the target that is spread evenly: y becomes (1 - e) y + e / n_classes.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As in `cross_entropy`.
+    out : ndarray of the shape and dtype of delta, optional
+        Where to write delta; it may be ``z`` or overlap the inputs.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As of `cross_entropy`.
+    delta : ndarray
+        The output error (BP1 of [1]_): gradient of the returned loss, or with "none" of the sum of
+        the rows' losses, with respect to ``z``, in its shape and dtype; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `cross_entropy`; for out, as of the shape and dtype of z.
+
+    Notes
+    -----
+    The label's entry is the negative sum of the others' terms, never a - 1, which would cancel: a
+    confident right row still learns.
+
+    References
+    ----------
+    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapters 2 and 3.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> loss, delta = fastbp.softmax_cross_entropy([[0.0, 0.0], [50.0, 0.0]], [1, 0])
+    >>> float(loss.round(4))
+    0.3466
+    >>> print(delta)
+    [[ 2.50000000e-01 -2.50000000e-01]
+     [-9.64374924e-23  9.64374924e-23]]
+    """
+    return _cost(
+        z,
+        y,
+        axis,
+        weight,
+        sample_weight,
+        ignore_index,
+        label_smoothing,
+        reduction,
+        None,
+        out,
+        True,
+    )
+
+
+def _cost(
+    z: ArrayLike,
+    y: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    reduction: str,
+    loss_out: Array | None,
+    delta_out: Array | None,
+    with_delta: bool,
+) -> tuple[Any, Any]:
+    """Loss and, if asked for, delta: everything `cross_entropy` and its twin have in common."""
+    if (
+        type(y) is np.ndarray
+        and y.dtype is INTP
+        and y.ndim == 1
+        and is_plain(z)
+        and z.ndim == 2
+        and axis == -1
+        and weight is None
+        and sample_weight is None
+        and ignore_index is None
+        and label_smoothing == 0.0
+        and loss_out is None
+        and delta_out is None
+        and z.size
+        and (reduction == "mean" or reduction == "sum")
+    ):
+        # The training case, without the ceremony: the checks below cost more than 128 rows.
+        n, n_classes = z.shape
+        labels = _checks.as_labels(y, (n,), n_classes, "y")
+        loss = np.empty(n, z.dtype)
+        divisor = float(n) if reduction == "mean" else 1.0
+        if with_delta:
+            delta = np.empty_like(z)
+            kernels.softmax_cross_entropy(z, labels, NO_WEIGHT, loss, delta, 1.0 / divisor)
+        else:
+            delta = None
+            kernels.cross_entropy(z, labels, NO_WEIGHT, loss)
+        return _as_scalar(kernels.loss_sum(loss) / divisor, z.dtype), delta
+
+    _checks.as_choice(reduction, "reduction", ("mean", "sum", "none"))
+    mean = reduction == "mean"
+    smoothing = _checks.as_real(label_smoothing, "label_smoothing", 0.0, 1.0)
+    if ignore_index is not None:
+        ignore_index = _checks.as_int(ignore_index, "ignore_index")
+    axis = _checks.as_int(axis, "axis")
+    rows, shape, axes = _checks.as_rows(z, "z", axis)
+    if not shape:
+        raise ValueError("z must have a class axis, got a scalar")
+    n, n_classes = rows.shape
+    dtype = rows.dtype
+    row_shape = _without(shape, axes)
+    class_weight = _checks.as_class_weight(weight, n_classes, dtype)
+    row_weight = _checks.as_row_weight(sample_weight, row_shape, "sample_weight")
+    if mean:
+        class_weight, row_weight = _unit_scale(class_weight), _unit_scale(row_weight)
+    y = _checks.as_array(y, "y")
+
+    if y.ndim == len(shape):
+        if ignore_index is not None:
+            raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
+        given = _checks.as_targets(y, shape, dtype, "y", axis)
+        divisor = kernels.loss_sum(row_weight) if row_weight.size else float(n)
+    else:
+        given = labels = _checks.as_labels(y, row_shape, n_classes, "y", ignore_index)
+        kept = labels >= 0 if ignore_index is not None else None
+        if kept is not None and (row_weight.size or smoothing > 0):
+            # A kernel skips an ignored row by its label; target rows and the sum below cannot.
+            row_weight = np.where(kept, row_weight if row_weight.size else 1.0, 0.0)
+        label_weight = row_weight
+        if class_weight.size:
+            label_weight = class_weight.astype(np.float64)[labels]
+            if row_weight.size:
+                label_weight *= row_weight
+            elif kept is not None:
+                label_weight *= kept
+        if label_weight.size:
+            divisor = kernels.loss_sum(label_weight)
+        else:
+            divisor = float(n if kept is None else np.count_nonzero(kept))
+        if smoothing == 0:
+            # One class counts in each row, so its weight is the row's.
+            row_weight, class_weight = label_weight, class_weight[:0]
+        if mean and n and kept is not None and not kept.any():
+            raise ValueError("the mean is over no rows: every label is ignore_index")
+    if mean and n == 0:
+        raise ValueError(f"the mean is over no rows: z has shape {shape}")
+    if mean and not divisor > 0:
+        raise ValueError("the mean is over weights that sum to zero")
+    divisor = divisor if mean else 1.0
+
+    loss_shape = row_shape if reduction == "none" else ()
+    if loss_out is not None:
+        _checks.check_out(loss_out, loss_shape, dtype)
+    if reduction == "none":
+        loss = _destination(loss_out, loss_shape, dtype, rows, given, row_weight)
+    else:
+        loss = np.empty(n, dtype)
+    delta = None
+    if with_delta and _are_last(axes, shape):
+        delta = _destination(delta_out, shape, dtype, given, row_weight, in_place=rows)
+    elif with_delta:
+        if delta_out is None:
+            delta_out = np.empty(shape, dtype)
+        else:
+            _checks.check_out(delta_out, shape, dtype)
+        delta = np.empty_like(rows)
+
+    _run_cost(
+        rows,
+        given,
+        class_weight,
+        smoothing,
+        row_weight,
+        loss.reshape(-1),
+        None if delta is None else delta.reshape(rows.shape),
+        1.0 / divisor,
+    )
+
+    value: Any
+    if reduction == "none":
+        value = _deliver(loss, loss_out)
+    else:
+        value = _as_scalar(kernels.loss_sum(loss) / divisor, dtype)
+        if loss_out is not None:
+            loss_out[...] = value
+            value = loss_out
+    if delta is not None and not _are_last(axes, shape):
+        if TYPE_CHECKING:
+            assert delta_out is not None
+        _put_rows(delta, delta_out, axes)
+        return value, delta_out
+    return value, None if delta is None else _deliver(delta, delta_out)
+
+
+def _run_cost(
+    rows: Array,
+    given: Array,
+    class_weight: Array,
+    smoothing: float,
+    row_weight: Array,
+    loss: Array,
+    delta: Array | None,
+    scale: float,
+) -> None:
+    """Call the kernels on all rows at once, or in blocks where target rows have to be built.
+
+    ``given`` are labels or target rows, as they came.
+    """
+    if smoothing == 0 and not class_weight.size:
+        _call_cost(rows, given, row_weight, loss, delta, scale)
+        return
+    n, n_classes = rows.shape
+    step = max(1, _BLOCK_SIZE // n_classes)
+    buffer = np.empty((min(step, n), n_classes), rows.dtype)
+    for start in range(0, n, step):
+        part = slice(start, min(start + step, n))
+        y = buffer[: part.stop - start]
+        if given.ndim == 1:
+            kernels.smoothed_targets(given[part], class_weight, y, smoothing)
+        else:
+            np.multiply(given[part], 1 - smoothing, out=y)
+            y += smoothing / n_classes
+            if class_weight.size:
+                y *= class_weight
+        _call_cost(
+            rows[part],
+            y,
+            row_weight[part],
+            loss[part],
+            None if delta is None else delta[part],
+            scale,
+        )
+
+
+def _call_cost(
+    rows: Array, given: Array, row_weight: Array, loss: Array, delta: Array | None, scale: float
+) -> None:
+    labels = given.ndim == 1
+    if delta is None:
+        kernel = kernels.cross_entropy if labels else kernels.cross_entropy_targets
+        kernel(rows, given, row_weight, loss)
+    else:
+        kernel = kernels.softmax_cross_entropy if labels else kernels.softmax_cross_entropy_targets
+        kernel(rows, given, row_weight, loss, delta, scale)
+
+
+def _unit_scale(weight: Array) -> Array:
+    """``weight`` times the power of two that brings the largest near 1.
+
+    A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
+    loss times a weight of 1e-50 or 1e50 would be lost.
+    """
+    return np.ldexp(weight, -np.frexp(weight.max())[1]) if weight.size else weight
+
+
+def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
+    # NumPy warns when a cast overflows; here it is the right result.
+    if dtype.itemsize == 4 and value >= 2.0**128 - 2.0**103:
+        value = math.inf
+    return dtype.type(value)
+
+
+def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Any:
+    """Output error (BP1): delta = a - y, from the activations of the output layer.
+
+    Parameters
+    ----------
+    a : array_like of float32, float64 or integers
+        Probabilities, any shape with a class axis.
+    y : array_like
+        Class labels: integers from 0 to n_classes - 1 in the shape of ``a`` without the class
+        axis.  Or target rows, one-hot or probabilities, in the shape of ``a``.
+    axis : int, default -1
+        The class axis.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``a`` or overlap the inputs.
+
+    Returns
+    -------
+    ndarray
+        Row by row a sum(y) - y, in the shape and dtype of ``a``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If a is not an array of float32, float64 or integers; if y must be integer labels and is
+        of another dtype; if axis is no integer; if out is not an array of the result's dtype.
+    ValueError
+        If a does not have at least one class or a class axis; if y does not have the shape above;
+        if a label is negative or >= n_classes; if a target is negative or NaN, or a target row
+        does not sum to 1 within 8 n_classes unit roundoffs; if out does not have the result's
+        shape or is read-only.
+
+    See Also
+    --------
+    softmax_cross_entropy : The same from logits, without the cancellation in a - 1.
+
+    Notes
+    -----
+    Equation BP1 of [1]_, for the softmax with the cross-entropy.
+
+    References
+    ----------
+    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapters 2 and 3.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.output_error([[0.25, 0.75]], [1])
+    array([[ 0.25, -0.25]])
+    """
+    axis = _checks.as_int(axis, "axis")
+    rows, shape, axes = _checks.as_rows(a, "a", axis)
+    if not shape:
+        raise ValueError("a must have a class axis, got a scalar")
+    y = _checks.as_array(y, "y")
+    if y.ndim == len(shape):
+        given = _checks.as_targets(y, shape, rows.dtype, "y", axis)
+        kernel = kernels.output_error_targets
+    else:
+        given = _checks.as_labels(y, _without(shape, axes), rows.shape[1], "y")
+        kernel = kernels.output_error
+    if _are_last(axes, shape):
+        delta = _destination(out, shape, rows.dtype, given, in_place=rows)
+        kernel(rows, given, delta.reshape(rows.shape))
+        return _deliver(delta, out)
+    if out is None:
+        out = np.empty(shape, rows.dtype)
+    else:
+        _checks.check_out(out, shape, rows.dtype)
+    delta = np.empty_like(rows)
+    kernel(rows, given, delta)
+    _put_rows(delta, out, axes)
+    return out
+
+
+def hidden_error(
+    delta_next: ArrayLike, w_next: ArrayLike, a: ArrayLike, *, out: Array | None = None
+) -> Array:
+    """Hidden error (BP2): delta = (delta_next w_next^T) a (1 - a).
+
+    Parameters
+    ----------
+    delta_next : array_like of shape (n, fan_out)
+        Error of the next layer.
+    w_next : array_like of shape (fan_in, fan_out)
+        Weights of the next layer.
+    a : array_like of shape (n, fan_in)
+        Sigmoid activations of this layer.
+    out : ndarray of shape (n, fan_in) and the dtype of the result, optional
+        Where to write the result; it may overlap the inputs.
+
+    Returns
+    -------
+    ndarray of shape (n, fan_in)
+        In the dtype of ``delta_next``, to which the others are converted; integers are computed
+        in float64.  ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array of float32, float64 or integers; if out is not an array of
+        the result's dtype.
+    ValueError
+        If an argument is not 2-D or does not have the shape above; if out does not have the
+        result's shape or is read-only.
+
+    Notes
+    -----
+    Equation BP2 of [1]_.
+
+    References
+    ----------
+    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
+    array([[ 0.25, -1.  ]])
+    """
+    delta_next = _checks.as_float_array(delta_next, "delta_next", ndim=2)
+    dtype = delta_next.dtype
+    w_next = _checks.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
+    a = _checks.as_float_array(a, "a", dtype=dtype, ndim=2)
+    n, fan_out = delta_next.shape
+    _checks.check_shape(w_next, (w_next.shape[0], fan_out), "w_next")
+    shape = (n, w_next.shape[0])
+    _checks.check_shape(a, shape, "a")
+    delta = _destination(out, shape, dtype, delta_next, w_next, a)
+    kernels.hidden_error(delta_next, w_next, a, delta)
+    return _deliver(delta, out)  # type: ignore[no-any-return]
+
+
+def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
+    """Bias gradient (BP3): dC/db = the mean of delta over the batch.
+
+    Parameters
+    ----------
+    delta : array_like of shape (n, fan_out)
+        Error of the layer, row by row.
+    out : ndarray of shape (fan_out,) and the dtype of the result, optional
+        Where to write the result; it may overlap ``delta``.
+
+    Returns
+    -------
+    ndarray of shape (fan_out,)
+        In the dtype of ``delta``; integers are computed in float64.  ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If delta is not an array of float32, float64 or integers; if out is not an array of the
+        result's dtype.
+    ValueError
+        If delta is not 2-D; if the mean is over no rows; if out does not have the result's shape
+        or is read-only.
+
+    Notes
+    -----
+    Equation BP3 of [1]_, averaged over the batch.
+
+    References
+    ----------
+    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.bias_gradient([[1.0, -1.0], [0.0, 2.0]])
+    array([0.5, 0.5])
+    """
+    delta = _checks.as_float_array(delta, "delta", ndim=2)
+    _refuse_no_rows(delta, "delta")
+    grad_b = _destination(out, delta.shape[1:], delta.dtype, delta)
+    kernels.bias_gradient(delta, grad_b)
+    return _deliver(grad_b, out)  # type: ignore[no-any-return]
+
+
+def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = None) -> Array:
+    """Weight gradient (BP4): dC/dw = a_prev^T delta / n.
+
+    Parameters
+    ----------
+    a_prev : array_like of shape (n, fan_in)
+        What the layer was fed.
+    delta : array_like of shape (n, fan_out)
+        Error of the layer, row by row.
+    out : ndarray of shape (fan_in, fan_out) and the dtype of the result, optional
+        Where to write the result; it may overlap the inputs.
+
+    Returns
+    -------
+    ndarray of shape (fan_in, fan_out)
+        In the dtype of ``a_prev``, to which delta is converted; integers are computed in float64.
+        ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array of float32, float64 or integers; if out is not an array of
+        the result's dtype.
+    ValueError
+        If an argument is not 2-D or does not have the shape above; if the mean is over no rows;
+        if out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    Equation BP4 of [1]_, averaged over the batch.
+
+    References
+    ----------
+    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.weight_gradient([[1.0, 2.0], [3.0, 0.0]], [[1.0], [-1.0]])
+    array([[-1.],
+           [ 1.]])
+    """
+    a_prev = _checks.as_float_array(a_prev, "a_prev", ndim=2)
+    delta = _checks.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
+    _checks.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
+    _refuse_no_rows(delta, "delta")
+    shape = (a_prev.shape[1], delta.shape[1])
+    grad_w = _destination(out, shape, a_prev.dtype, a_prev, delta)
+    kernels.weight_gradient(a_prev, delta, grad_w)
+    return _deliver(grad_w, out)  # type: ignore[no-any-return]
+
+
+def _refuse_no_rows(delta: Array, name: str) -> None:
+    if delta.shape[0] == 0:
+        raise ValueError(f"the mean is over no rows: {name} has shape {delta.shape}")
+
+
+def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+    """Weighted input of a fully-connected layer: z = a_prev w + b.
+
+    Parameters
+    ----------
+    a_prev : array_like of shape (n, fan_in)
+        Activations of the layer before.
+    w : array_like of shape (fan_in, fan_out)
+        Weights.
+    b : array_like of shape (fan_out,)
+        Biases.
+    out : ndarray of shape (n, fan_out) and the dtype of the result, optional
+        Where to write the result; it may overlap the inputs.
+
+    Returns
+    -------
+    ndarray of shape (n, fan_out)
+        In the dtype of ``a_prev``, to which the others are converted; integers are computed in
+        float64.  ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array of float32, float64 or integers; if out is not an array of
+        the result's dtype.
+    ValueError
+        If an argument does not have the shape above; if out does not have the result's shape or
+        is read-only.
+
+    Notes
+    -----
+    No BLAS: the sums run over fan_in in one order, so that a row's result does not depend on the
+    other rows of the call, nor on the number of threads.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.dense([[1.0, 2.0]], [[1.0, 0.0], [3.0, 1.0]], [0.5, -0.5])
+    array([[7.5, 1.5]])
+    """
+    a_prev = _checks.as_float_array(a_prev, "a_prev", ndim=2)
+    dtype = a_prev.dtype
+    w = _checks.as_float_array(w, "w", dtype=dtype, ndim=2)
+    b = _checks.as_float_array(b, "b", dtype=dtype, ndim=1)
+    n, fan_in = a_prev.shape
+    _checks.check_shape(w, (fan_in, w.shape[1]), "w")
+    _checks.check_shape(b, w.shape[1:], "b")
+    z = _destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
+    kernels.dense_forward(a_prev, w, b, z)
+    return _deliver(z, out)  # type: ignore[no-any-return]
+
+
+def momentum_step(
+    param: Array, grad: ArrayLike, velocity: Array, learning_rate: float, momentum: float
+) -> None:
+    """Momentum SGD, in place: velocity = momentum velocity - learning_rate grad; param += velocity.
+
+    Parameters
+    ----------
+    param : ndarray of float32 or float64, any shape
+        Parameters, updated.
+    grad : array_like in the shape of ``param``
+        Gradient of the cost; converted to the dtype of ``param``.
+    velocity : ndarray of the shape and dtype of ``param``
+        Velocity, updated; zeros to begin with.
+    learning_rate : float >= 0
+    momentum : float in [0, 1]
+
+    Raises
+    ------
+    TypeError
+        If param or velocity is not an array of float32 or float64, of one dtype; if grad is not an
+        array of float32, float64 or integers; if learning_rate or momentum is no number.
+    ValueError
+        If grad or velocity does not have the shape of param; if param or velocity is read-only, or
+        if they overlap; if learning_rate is not a finite number >= 0; if momentum is not in [0, 1].
+
+    Notes
+    -----
+    Each operation is rounded.  While the learning rate is constant this equals the other usual
+    form [1]_, d <- momentum d + grad, param <- param - learning_rate d, with velocity =
+    -learning_rate d.
+
+    References
+    ----------
+    .. [1] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
+       momentum in deep learning", ICML 2013.
+
+    Examples
+    --------
+    >>> import fastbp, numpy as np
+    >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    >>> fastbp.momentum_step(param, [1.0, -1.0], velocity, 0.5, 0.9)
+    >>> param, velocity
+    (array([0.5, 2.5]), array([-0.5,  0.5]))
+    """
+    learning_rate = _checks.as_real(learning_rate, "learning_rate", 0.0)
+    momentum = _checks.as_real(momentum, "momentum", 0.0, 1.0)
+    if not isinstance(param, np.ndarray) or param.dtype.newbyteorder("=") not in (
+        _checks.FLOAT32,
+        _checks.FLOAT64,
+    ):
+        got = getattr(param, "dtype", type(param).__name__)
+        raise TypeError(f"param must be a numpy.ndarray of float32 or float64, got {got}")
+    _checks.check_out(param, param.shape, param.dtype, "param")
+    _checks.check_out(velocity, param.shape, param.dtype, "velocity")
+    if np.shares_memory(param, velocity):
+        raise ValueError("velocity must not overlap param")
+    theta = _checks.as_float_array(param, "param")
+    v = _checks.as_float_array(velocity, "velocity")
+    g = _checks.as_float_array(grad, "grad", dtype=theta.dtype)
+    _checks.check_shape(g, param.shape, "grad")
+    if np.may_share_memory(g, theta) or np.may_share_memory(g, v):
+        g = g.copy()
+    kernels.momentum_step(theta.reshape(-1), g.reshape(-1), v.reshape(-1), learning_rate, momentum)
+    # Strided or byte-swapped arrays were updated in a copy.
+    if not np.may_share_memory(theta, param):
+        np.copyto(param, theta)
+    if not np.may_share_memory(v, velocity):
+        np.copyto(velocity, v)
