@@ -1,0 +1,777 @@
+"""Network: sigmoid hidden layers, a softmax output, cross-entropy, mini-batch gradient descent."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp import backprop, kernels
+from fastbp._checks import (
+    as_float_array,
+    as_float_dtype,
+    as_int,
+    as_labels,
+    as_positive_int,
+    as_real,
+    as_row_weight,
+    as_targets,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    Array = NDArray[Any]
+    Callback = Callable[["Network", int, dict[str, float]], object]
+
+# Rows that go through the layers together when predicting: enough to keep the weights in cache.
+_BLOCK = 256
+
+
+class DivergenceError(FloatingPointError, ValueError):
+    """Training left the finite numbers: the loss or a parameter became infinite or NaN.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch it happened in, counted like ``Network.epoch``, from 1 on.
+    step : int or None
+        The step of that epoch, from 0 on; None if the epoch's last update was the culprit.
+    history : History
+        The epochs that were finished before.
+    """
+
+    epoch: int
+    step: int | None
+    history: History
+
+
+@dataclass
+class History:
+    """What each epoch of one call to `Network.fit` brought: lists with one number per epoch.
+
+    Attributes
+    ----------
+    loss, accuracy : list of float
+        Mean cross-entropy (without the L2 penalty) and fraction of rows classified correctly,
+        both weighted by ``sample_weight``.  They are running means over the mini-batches of the
+        epoch, each taken before the step it led to: nearly free, and a little worse than what
+        `Network.loss` and `Network.score` find after the epoch.
+    time : list of float
+        Seconds spent training, without validation and callbacks.
+    val_loss, val_accuracy : list of float
+        The same on ``validation_data``, after the epoch; empty without such data.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    time: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the epochs."""
+        return len(self.loss)
+
+    def _append(self, entry: dict[str, float]) -> None:
+        for name, value in entry.items():
+            getattr(self, name).append(value)
+
+
+class Network:
+    """A fully connected network that classifies: sigmoid hidden layers and a softmax output.
+
+    Layer l computes ``z^l = a^(l-1) W^l + b^l``; hidden layers then apply the sigmoid
+    ``a = 1/(1 + e^-z)``, the last layer the softmax ``a_i = e^(z_i) / sum_j e^(z_j)``.  Training
+    minimises the cross-entropy ``C = -(1/n) sum_x sum_i y_i ln a_i`` by backpropagation and
+    mini-batch gradient descent with momentum.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Units per layer, from the number of features to the number of classes; ``[64, 10]`` has no
+        hidden layer and is multinomial logistic regression.
+    dtype : {"float32", "float64"}
+        Type of the parameters and of all computation.
+    seed : int or None
+        From 0 to 2^64 - 1; decides the first weights and the order of the rows in each epoch, on
+        every machine and with every version of NumPy.  None draws one and keeps it as ``seed``.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+    dtype : numpy.dtype
+    seed : int
+
+    Raises
+    ------
+    TypeError
+        If a layer size or the seed is no integer.
+    ValueError
+        If there are fewer than two layers, a size below 1, a dtype other than float32 and
+        float64, or a seed out of range.
+
+    Notes
+    -----
+    Biases start at 0; weights are uniform in ``±r sqrt(6 / (fan_in + fan_out))`` [1]_ with r = 1
+    in the first layer and r = 4 in every layer that reads sigmoid units, whose slope at 0 is 1/4:
+    4 undoes the shrinking of what passes forward through such a layer and of the error that
+    passes back.  On the 8 x 8 digits with three hidden layers, training then starts in the first
+    epoch, where r = 1 everywhere stands still for about ten; r = 4 in the first layer as well
+    saturates units on standardised features and costs about 1 % of accuracy.
+
+    Random numbers are the raw 64-bit words of Philox with the key (seed, 0) for the weights and
+    (seed, e) for the order of the rows in epoch e = 1, 2, ...: NumPy promises these words, but not
+    the streams of its ``Generator``, to be the same in all versions.
+
+    References
+    ----------
+    .. [1] X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward
+       neural networks", AISTATS 2010.
+
+    Examples
+    --------
+    The exclusive or, which no network without a hidden layer can learn:
+
+    >>> import fastbp
+    >>> X = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    >>> y = [0, 1, 1, 0]
+    >>> net = fastbp.Network([2, 4, 2], seed=0)
+    >>> history = net.fit(X, y, epochs=500, batch_size=4, learning_rate=0.5)
+    >>> net.predict(X)
+    array([0, 1, 1, 0])
+    >>> history.loss[0] > 0.5, history.loss[-1] < 0.01
+    (True, True)
+    >>> net
+    <Network 2-4-2 float32, seed 0: 22 parameters, 500 epochs trained>
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = 0,
+    ) -> None:
+        self.layer_sizes = _as_layer_sizes(layer_sizes)
+        self.dtype = as_float_dtype(dtype)
+        self.seed = secrets.randbits(64) if seed is None else _as_seed(seed)
+        self._plan = backprop.make_plan(self.layer_sizes)
+        n_parameters = backprop.n_parameters(self._plan)
+        self._hold(np.zeros(n_parameters, self.dtype), np.zeros(n_parameters, self.dtype))
+        self.reset()
+
+    def _hold(self, parameters: Array, velocity: Array) -> None:
+        self._parameters = parameters
+        self._velocity = velocity
+        self._weights = backprop.weight_views(self._plan, parameters)
+        self._biases = backprop.bias_views(self._plan, parameters)
+
+    def reset(self) -> None:
+        """Start over: the first weights of the seed, no velocity, epoch 0.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> net = fastbp.Network([2, 2], seed=0)
+        >>> first = net.parameters.copy()
+        >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3)
+        >>> net.reset()
+        >>> bool((net.parameters == first).all()), net.epoch
+        (True, 0)
+        """
+        words = _random_words(self.seed, 0, int(self._plan.weight_at[-1]))
+        uniform = (words >> np.uint64(11)) * 2.0**-52 - 1  # 53 bits in [-1, 1)
+        for layer, w in enumerate(backprop.weight_views(self._plan, uniform)):
+            bound = (4.0 if layer > 0 else 1.0) * np.sqrt(6.0 / sum(w.shape))
+            self._weights[layer][:] = bound * w
+            self._biases[layer][:] = 0
+        self._velocity[:] = 0
+        self._epoch = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what makes the network up, without its views: these must share one vector."""
+        return {
+            "layer_sizes": self.layer_sizes,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "parameters": self._parameters.copy(),
+            "velocity": self._velocity.copy(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the views around the flat vectors of ``state``."""
+        self.layer_sizes = state["layer_sizes"]
+        self.dtype = as_float_dtype(state["dtype"])
+        self.seed = state["seed"]
+        self._epoch = state["epoch"]
+        self._plan = backprop.make_plan(self.layer_sizes)
+        self._hold(state["parameters"], state["velocity"])
+
+    def __repr__(self) -> str:
+        """Name the layers, the dtype, the seed and the state of training."""
+        sizes = "-".join(map(str, self.layer_sizes))
+        epochs = f"{self._epoch} epoch{'' if self._epoch == 1 else 's'} trained"
+        return (
+            f"<Network {sizes} {self.dtype.name}, seed {self.seed}: "
+            f"{self._parameters.size} parameters, {epochs}>"
+        )
+
+    @property
+    def parameters(self) -> Array:
+        """All weights, layer by layer, then all biases, as one vector; write to it in place.
+
+        Assigning copies: ``net.parameters = other.parameters`` leaves two networks with two
+        vectors.
+        """
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self._parameters[:] = self._flat(values, "parameters")
+
+    @property
+    def velocity(self) -> Array:
+        """The momentum's memory v, laid out as ``parameters``; ``net.velocity[:] = 0`` forgets."""
+        return self._velocity
+
+    @velocity.setter
+    def velocity(self, values: ArrayLike) -> None:
+        self._velocity[:] = self._flat(values, "velocity")
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """W of each layer, shape (fan_in, fan_out): views of ``parameters``.
+
+        Set weights in place, as in ``net.weights[0][:] = w``; every method sees them at once.
+        (A tuple, so that ``net.weights[0] = w``, which could have no effect, is an error.)
+        """
+        return self._weights
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """b of each layer, shape (fan_out,): views of ``parameters``, to be set in place."""
+        return self._biases
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs trained since the start, over all calls to ``fit``."""
+        return self._epoch
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 0.1,
+        momentum: float = 0.9,
+        l2: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+        progress: bool = False,
+        callback: Callback | None = None,
+    ) -> History:
+        """Train by mini-batch gradient descent with momentum; go on where the last call ended.
+
+        Per mini-batch, with g the gradient of its mean cross-entropy (see `gradients`)::
+
+            v     <- momentum * v - learning_rate * (g + l2 * W)     (biases: without l2 * W)
+            theta <- theta + v
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_features)
+            Finite numbers; converted once to the network's dtype, not copied if already right.
+        y : array_like of shape (n,) or (n, n_classes)
+            Labels (integers from 0 on), or rows of probabilities, such as one-hot rows.
+        epochs : int
+            Passes over the data.
+        batch_size : int
+            Rows per step.  The last batch of an epoch holds what is left, and is a mean over that.
+        learning_rate : float
+            Above 0.
+        momentum : float
+            At least 0 and below 1.
+        l2 : float
+            Strength of the penalty ``0.5 * l2 * ||W||^2`` on the weights (not on the biases).
+        sample_weight : array_like of shape (n,), optional
+            Weights of the rows, not negative.  A batch's gradient is the weighted mean
+            ``sum w_i g_i / sum w_i``; a batch of which all weights are zero contributes none.
+        validation_data : (X, y), optional
+            Data to find the loss and accuracy of after each epoch.
+        shuffle : bool
+            Take the rows in another order in each epoch, which depends on the seed and on the
+            number of the epoch alone; False takes them as they come.
+        progress : bool
+            Show a tqdm bar if tqdm is installed, a line per epoch on stderr otherwise.
+        callback : callable, optional
+            Called after each epoch as ``callback(network, epoch, entry)``, where ``epoch`` is
+            ``network.epoch`` and ``entry`` a dict of the epoch's values, named as in `History`.
+            If it returns something true, training stops.
+
+        Returns
+        -------
+        History
+            Loss, accuracy and time of each epoch of this call.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong type or dtype.
+        ValueError
+            If shapes disagree, a label or a number is out of range, X or the parameters are not
+            finite, or there are no rows.  Nothing has been changed then.
+        DivergenceError
+            If the loss or a parameter becomes infinite or NaN.  The parameters are those after
+            the last finished epoch then, all finite, and the velocity is zero.
+
+        Notes
+        -----
+        The result depends on the data, the arguments and the seed alone: the same bits in every
+        run.  ``fit(epochs=2)`` followed by ``fit(epochs=3)`` equals ``fit(epochs=5)``: velocity
+        and epoch number are kept.  `reset` starts over; ``net.velocity[:] = 0`` only forgets the
+        momentum, for instance before training goes on with other data.
+
+        Ctrl-C (KeyboardInterrupt) takes effect within a fraction of a second, between two steps.
+        The parameters are those after the last step, and the interrupted epoch does not count.
+
+        Examples
+        --------
+        Stop when the training loss is small enough:
+
+        >>> import fastbp
+        >>> net = fastbp.Network([2, 4, 2], seed=0)
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> small = lambda network, epoch, entry: entry["loss"] < 0.1
+        >>> history = net.fit(X, y, epochs=1000, learning_rate=0.5, callback=small)
+        >>> len(history) < 1000, history.loss[-1] < 0.1
+        (True, True)
+        """
+        epochs = as_positive_int(epochs, "epochs")
+        batch_size = as_positive_int(batch_size, "batch_size")
+        learning_rate = as_real(learning_rate, "learning_rate", low=0.0, closed="right")
+        momentum = as_real(momentum, "momentum", low=0.0, high=1.0, closed="left")
+        l2 = as_real(l2, "l2", low=0.0)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable or None, got {callback!r}")
+        data = self._data(X, y, sample_weight)
+        n = len(data.x)
+        bad = _first_not_finite(data.x)
+        if bad is not None:
+            raise ValueError(f"X must be finite, got {data.x[bad]} in row {bad[0]}")
+        validation = None if validation_data is None else self._validation(validation_data)
+        if not backprop.all_finite(self._parameters):
+            raise ValueError("parameters must be finite, got some that are infinite or NaN")
+
+        batch_size = min(batch_size, n)
+        n_steps = -(-n // batch_size)
+        run = _Run(
+            data,
+            order=np.arange(n, dtype=np.intp),
+            batch=backprop.make_batch(data, batch_size),
+            work=backprop.make_workspace(self._plan, batch_size, self.dtype),
+            batch_size=batch_size,
+            n_steps=n_steps,
+            slice_steps=max(1, backprop.rows_per_slice(self._plan, passes=3) // batch_size),
+            hyper=(learning_rate, momentum, l2),
+            last_finite=self._parameters.copy(),
+        )
+        history = History()
+        with _Progress(progress, self._epoch, epochs, n_steps) as shown:
+            for _ in range(epochs):
+                if shuffle:
+                    backprop.shuffle(_random_words(self.seed, self._epoch + 1, n), run.order)
+                started = time.perf_counter()
+                try:
+                    totals = self._train_epoch(run, shown)
+                except DivergenceError as error:
+                    error.history = history
+                    raise
+                seconds = time.perf_counter() - started
+                self._epoch += 1
+                entry = {
+                    "loss": float(totals[0] / totals[2]),
+                    "accuracy": float(totals[1] / totals[2]),
+                    "time": seconds,
+                }
+                if validation is not None:
+                    z = self._logits(validation.x)
+                    entry["val_loss"] = _mean_loss(z, validation)
+                    entry["val_accuracy"] = _accuracy(z, validation)
+                history._append(entry)
+                shown.epoch(self._epoch, entry)
+                if callback is not None and callback(self, self._epoch, dict(entry)):
+                    break
+        return history
+
+    def _train_epoch(self, run: _Run, shown: _Progress) -> Array:
+        """Make the steps of one epoch; return the sums of loss, correct weight and weight."""
+        totals = np.zeros(3)
+        run.last_finite[:] = self._parameters
+        try:
+            for first in range(0, run.n_steps, run.slice_steps):
+                last = min(first + run.slice_steps, run.n_steps)
+                reached = backprop.train(
+                    self._plan,
+                    run.data,
+                    run.order,
+                    self._parameters,
+                    self._velocity,
+                    run.batch,
+                    run.work,
+                    totals,
+                    first,
+                    last,
+                    run.batch_size,
+                    *run.hyper,
+                )
+                if reached < last:
+                    raise self._divergence("the loss", reached, run)
+                shown.steps(last - first)
+            if not backprop.all_finite(self._parameters):
+                raise self._divergence("a parameter", None, run)
+        except BaseException as error:  # Ctrl-C may come before divergence has been noticed
+            if isinstance(error, DivergenceError) or not backprop.all_finite(self._parameters):
+                self._parameters[:] = run.last_finite
+                self._velocity[:] = 0
+            raise
+        return totals
+
+    def _divergence(self, what: str, step: int | None, run: _Run) -> DivergenceError:
+        where = f"epoch {self._epoch + 1}"
+        if step is not None:
+            where += f", step {step} of {run.n_steps}"
+        error = DivergenceError(
+            f"training diverged: {what} became infinite or NaN in {where}; the parameters are "
+            f"those after epoch {self._epoch}. Try a learning_rate below {run.hyper[0]:g}"
+        )
+        error.epoch = self._epoch + 1
+        error.step = step
+        return error
+
+    def predict(self, X: ArrayLike) -> NDArray[np.intp]:
+        """Return the most probable class of each row, the first of equals.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of intp, shape (n,)
+
+        Raises
+        ------
+        TypeError
+            If ``X`` is of a dtype that `fit` would refuse.
+        ValueError
+            If ``X`` has another number of features, or if a row gives infinite or NaN logits.
+        """
+        z = self._logits(self._rows(X, "X"))
+        labels = np.empty(len(z), np.intp)
+        bad = backprop.largest(z, labels)
+        if bad >= 0:
+            raise ValueError(f"X must give finite logits, got {z[bad].tolist()} in row {bad}")
+        return labels
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probabilities of the classes, ``softmax(z^L)``.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the network's dtype.  A row does not depend on the others in the call, not by a
+            bit; a row that holds NaN gives NaN.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`, but infinite and NaN logits give NaN.
+        """
+        z = self._logits(self._rows(X, "X"))
+        kernels.softmax(z, z)
+        return z
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Return the logarithms of the probabilities, exact also where these round to 0 or 1.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict_proba`.
+        """
+        z = self._logits(self._rows(X, "X"))
+        kernels.log_softmax(z, z)
+        return z
+
+    def loss(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+        """Return the mean cross-entropy, ``-(1/n) sum_x sum_i y_i ln a_i``, without L2 penalty.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; the mean is weighted.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`, but rows of ``X`` that are not finite give a loss that is not.
+        """
+        data = self._data(X, y, sample_weight)
+        return _mean_loss(self._logits(data.x), data)
+
+    def score(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+        """Return the fraction of rows whose most probable class is the label.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; the mean is weighted.  Of a row of probabilities, the largest counts.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`.
+        """
+        data = self._data(X, y, sample_weight)
+        return _accuracy(self._logits(data.x), data)
+
+    def gradients(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, list[Array], list[Array]]:
+        """Return the mean cross-entropy and its gradient with respect to weights and biases.
+
+        Backpropagation over all rows as one batch::
+
+            BP1  delta^L   = a^L - y
+            BP2  delta^l   = (delta^(l+1) W^(l+1)T) * a^l (1 - a^l)
+            BP3  dC/db^l   = mean over the rows of delta^l
+            BP4  dC/dW^l   = a^(l-1)T delta^l / n
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; means are weighted.  Memory for the activations of all rows is needed.
+
+        Returns
+        -------
+        loss : float
+        grad_w : list of ndarray
+            Shaped as ``weights``.
+        grad_b : list of ndarray
+            Shaped as ``biases``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `loss`.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> net = fastbp.Network([2, 2], seed=0)
+        >>> net.parameters[:] = 0
+        >>> loss, grad_w, grad_b = net.gradients([[1, 0], [0, 3]], [0, 1])
+        >>> grad_w[0]
+        array([[-0.25,  0.25],
+               [ 0.75, -0.75]], dtype=float32)
+        """
+        data = self._data(X, y, sample_weight)
+        work = backprop.make_workspace(self._plan, len(data.x), self.dtype)
+        loss = float(backprop.gradient(self._plan, self._parameters, data, work))
+        return (
+            loss,
+            list(backprop.weight_views(self._plan, work.grad)),
+            list(backprop.bias_views(self._plan, work.grad)),
+        )
+
+    def _flat(self, values: ArrayLike, name: str) -> Array:
+        array = as_float_array(values, name, dtype=self.dtype, ndim=1)
+        if array.shape != self._parameters.shape:
+            raise ValueError(f"{name} must have shape {self._parameters.shape}, got {array.shape}")
+        return array
+
+    def _rows(self, X: ArrayLike, name: str) -> Array:
+        x = as_float_array(X, name, dtype=self.dtype, ndim=2)
+        if x.shape[1] != self.layer_sizes[0]:
+            raise ValueError(
+                f"{name} must have {self.layer_sizes[0]} columns, one per unit of the first "
+                f"layer, got shape {x.shape}"
+            )
+        return x
+
+    def _data(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        names: tuple[str, str] = ("X", "y"),
+    ) -> backprop.Data:
+        """Check what is to be learnt from, or to be compared with."""
+        x = self._rows(X, names[0])
+        if len(x) == 0:
+            raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
+        labels = targets = None
+        n_classes = self.layer_sizes[-1]
+        if _ndim(y) == 2:
+            targets = as_targets(y, (len(x), n_classes), self.dtype, names[1])
+        else:
+            labels = as_labels(y, len(x), n_classes, names[1])
+        row_weight = as_row_weight(sample_weight, len(x), "sample_weight")
+        return backprop.make_data(x, labels, targets, row_weight)
+
+    def _validation(self, validation_data: tuple[ArrayLike, ArrayLike]) -> backprop.Data:
+        if not isinstance(validation_data, tuple | list):
+            kind = type(validation_data).__name__
+            raise TypeError(f"validation_data must be a pair (X, y), got {kind}")
+        if len(validation_data) != 2:
+            raise ValueError(
+                f"validation_data must be a pair (X, y), got {len(validation_data)} items"
+            )
+        return self._data(*validation_data, names=("validation_data[0]", "validation_data[1]"))
+
+    def _logits(self, x: Array) -> Array:
+        n = len(x)
+        z = np.empty((n, self.layer_sizes[-1]), self.dtype)
+        hidden = np.empty(min(n, _BLOCK) * int(self._plan.unit_at[-1]), self.dtype)
+        # Whole blocks per slice; small work is one slice, and never computes how long that is.
+        step = n if n <= _BLOCK else _whole_blocks(backprop.rows_per_slice(self._plan, passes=1))
+        for first in range(0, n, max(1, step)):
+            last = min(first + step, n)
+            backprop.logits(self._plan, self._parameters, x, hidden, z, first, last)
+        return z
+
+
+@dataclass
+class _Run:
+    """What stays the same from epoch to epoch of one call to fit."""
+
+    data: backprop.Data
+    order: NDArray[np.intp]
+    batch: backprop.Data
+    work: backprop.Workspace
+    batch_size: int
+    n_steps: int
+    slice_steps: int
+    hyper: tuple[float, float, float]
+    last_finite: Array
+
+
+class _Progress:
+    """A tqdm bar over the steps, or a line per epoch where tqdm is not installed, or nothing."""
+
+    def __init__(self, show: bool, epoch: int, epochs: int, n_steps: int) -> None:
+        self._bar: Any = None
+        self._lines = bool(show)
+        self._last_epoch = epoch + epochs
+        if show:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                return
+            self._lines = False
+            self._bar = tqdm(total=epochs * n_steps, unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def steps(self, n: int) -> None:
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def epoch(self, number: int, entry: dict[str, float]) -> None:
+        values = [f"{name} {value:.4f}" for name, value in entry.items() if name != "time"]
+        line = f"epoch {number}/{self._last_epoch}  " + "  ".join(values)
+        if self._bar is not None:
+            self._bar.set_postfix_str(line)
+        elif self._lines:
+            print(f"{line}  {entry['time']:.2f} s", file=sys.stderr, flush=True)
+
+
+def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(layer_sizes, str) or not hasattr(layer_sizes, "__iter__"):
+        raise TypeError(f"layer_sizes must be a sequence of integers, got {layer_sizes!r}")
+    sizes = tuple(as_positive_int(n, f"layer_sizes[{q}]") for q, n in enumerate(layer_sizes))
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes must hold at least 2 sizes, got {layer_sizes!r}")
+    return sizes
+
+
+def _as_seed(seed: int) -> int:
+    number = as_int(seed, "seed", 0)
+    if number >= 2**64:
+        raise ValueError(f"seed must be an integer below 2**64, got {seed!r}")
+    return number
+
+
+def _random_words(seed: int, stream: int, n: int) -> NDArray[np.uint64]:
+    return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n)
+
+
+def _ndim(y: ArrayLike) -> int:
+    try:
+        return np.ndim(y)
+    except ValueError:
+        return 1  # ragged: the check of labels says so
+
+
+def _first_not_finite(x: Array) -> tuple[int, int] | None:
+    if backprop.all_finite(x.reshape(-1)):
+        return None
+    row, column = np.argwhere(~np.isfinite(x))[0].tolist()
+    return row, column
+
+
+def _whole_blocks(n_rows: int) -> int:
+    return max(1, n_rows // _BLOCK) * _BLOCK
+
+
+def _mean_loss(z: Array, data: backprop.Data) -> float:
+    loss = np.empty(len(z), z.dtype)
+    if data.labels.size:
+        kernels.cross_entropy(z, data.labels, data.row_weight, loss)
+    else:
+        kernels.cross_entropy_targets(z, data.targets, data.row_weight, loss)
+    return float(kernels.loss_sum(loss)) / _total_weight(data)
+
+
+def _accuracy(z: Array, data: backprop.Data) -> float:
+    correct = backprop.count_correct(z, data.labels, data.targets, data.row_weight)
+    return float(correct) / _total_weight(data)
+
+
+def _total_weight(data: backprop.Data) -> float:
+    return float(kernels.loss_sum(data.row_weight)) if data.row_weight.size else float(len(data.x))
