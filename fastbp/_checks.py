@@ -238,6 +238,8 @@ def as_rows(
     ValueError
         If an axis is out of range or repeated, or if rows have no classes.
     """
+    if is_plain(x) and dtype is None and x.ndim == 2 and axes == -1 and x.shape[1]:
+        return x, x.shape, (1,)
     array = x if is_plain(x) else _numbers(x, name)
     shape = array.shape
     axes = as_axes(axes, array.ndim)
@@ -475,7 +477,9 @@ def check_out(out: Any, shape: Shape, dtype: np.dtype[Any], name: str = "out") -
     ValueError
         If ``out`` is of another shape or read-only.
     """
-    if not isinstance(out, np.ndarray) or isinstance(out, np.matrix | np.ma.MaskedArray):
+    if type(out) is not np.ndarray and (
+        not isinstance(out, np.ndarray) or isinstance(out, (np.matrix, np.ma.MaskedArray))
+    ):
         raise TypeError(f"{name} must be a numpy.ndarray, got {type(out).__name__}")
     if out.dtype != dtype:
         raise TypeError(f"{name} must be of dtype {dtype}, got {out.dtype}")
@@ -514,7 +518,7 @@ def as_real(
     """
     left, right = closed in ("both", "left"), closed in ("both", "right")
     if type(value) is float or (
-        isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     ):
         number = float(value)
         above = low <= number if left else low < number
@@ -544,7 +548,9 @@ def as_int(value: Any, name: str, low: int | None = None) -> int:
         If ``value < low``.
     """
     expected = "an integer" if low is None else f"an integer >= {low}"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+    if type(value) is not int and (
+        isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral)
+    ):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     number = int(value)
     if low is not None and number < low:

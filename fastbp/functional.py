@@ -53,12 +53,14 @@ def _destination(
     if out is None:
         return np.empty(shape, dtype)
     _checks.check_out(out, shape, dtype)
-    if not is_plain(out) or any(np.may_share_memory(out, x) for x in read):
+    if not is_plain(out):
         return np.empty(shape, dtype)
-    if in_place is not None and not _checks.same_memory(out, in_place):
-        if np.may_share_memory(out, in_place):
+    for x in read:
+        if np.may_share_memory(out, x):
             return np.empty(shape, dtype)
-    return out
+    if in_place is None or out is in_place or not np.may_share_memory(out, in_place):
+        return out
+    return out if _checks.same_memory(out, in_place) else np.empty(shape, dtype)
 
 
 def _deliver(result: Array, out: Array | None) -> Any:
@@ -71,23 +73,27 @@ def _deliver(result: Array, out: Array | None) -> Any:
 
 
 def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
-    if out is None and is_plain(z) and z.ndim == 2:
-        result = np.empty_like(z)
+    if not is_plain(z):
+        z = _checks.as_float_array(z, "z")
+    result = np.empty_like(z) if out is None else _destination(out, z.shape, z.dtype, in_place=z)
+    if z.ndim == 2:
         kernel(z, result)
-        return result
-    z = _checks.as_float_array(z, "z")
-    result = _destination(out, z.shape, z.dtype, in_place=z)
-    kernel(z.reshape(1, -1), result.reshape(1, -1))
+    else:
+        kernel(z.reshape(1, -1), result.reshape(1, -1))
     return _deliver(result, out)
 
 
 def _row_by_row(
     kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
 ) -> Any:
-    if out is None and is_plain(z) and z.ndim == 2 and axis == -1 and z.shape[1]:
-        result = np.empty_like(z)
+    if is_plain(z) and z.ndim == 2 and axis == -1 and z.shape[1]:
+        # The common case, without the ceremony.
+        if out is None:
+            result = np.empty_like(z)
+        else:
+            result = _destination(out, z.shape, z.dtype, in_place=z)
         kernel(z, result)
-        return result
+        return _deliver(result, out)
     rows, shape, axes = _checks.as_rows(z, "z", axis)
     if _are_last(axes, shape):
         result = _destination(out, shape, rows.dtype, in_place=rows)
@@ -554,7 +560,6 @@ def _cost(
         and ignore_index is None
         and label_smoothing == 0.0
         and loss_out is None
-        and delta_out is None
         and z.size
         and (reduction == "mean" or reduction == "sum")
     ):
@@ -564,8 +569,12 @@ def _cost(
         loss = np.empty(n, z.dtype)
         divisor = float(n) if reduction == "mean" else 1.0
         if with_delta:
-            delta = np.empty_like(z)
+            if delta_out is None:
+                delta = np.empty_like(z)
+            else:
+                delta = _destination(delta_out, z.shape, z.dtype, labels, in_place=z)
             kernels.softmax_cross_entropy(z, labels, NO_WEIGHT, loss, delta, 1.0 / divisor)
+            delta = _deliver(delta, delta_out)
         else:
             delta = None
             kernels.cross_entropy(z, labels, NO_WEIGHT, loss)
