@@ -18,11 +18,14 @@ from fastbp.functional import (
     softmax_cross_entropy,
     weight_gradient,
 )
+from fastbp.network import DivergenceError, Network
 
 if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "DivergenceError",
+    "Network",
     "__version__",
     "bias_gradient",
     "cross_entropy",
