@@ -295,7 +295,10 @@ def _emit_power_of_two(_typing: Any, shifted: Any, step: Any) -> Any:
         bits = _mantissa_bits(shifted)
         bias = {23: 127, 52: 1023}[bits]
         steps = _as_lanes(context, builder, shifted, args[1], sig.args[1])
-        biased = builder.add(builder.fptosi(steps, ints), _constant(ints, bias))
+        # saturating: a NaN, whose lanes come out as NaN anyway, must not be undefined behaviour
+        kinds = [f"v{shifted.count}{t}" if shifted.count > 1 else t for t in _int_and_float(bits)]
+        whole = _call(builder, "llvm.fptosi.sat", ints, [steps], ".".join(kinds))
+        biased = builder.add(whole, _constant(ints, bias))
         # The second term is the same for a whole row: what is left in the loop is one shift, one add.
         exponent = builder.add(
             builder.shl(builder.bitcast(args[0], ints), _constant(ints, bits)),
@@ -304,6 +307,10 @@ def _emit_power_of_two(_typing: Any, shifted: Any, step: Any) -> Any:
         return builder.bitcast(exponent, args[0].type)
 
     return shifted(shifted, step), codegen
+
+
+def _int_and_float(mantissa_bits: int) -> tuple[str, str]:
+    return ("i32", "f32") if mantissa_bits == 23 else ("i64", "f64")
 
 
 def _python_bits(x: Any) -> tuple[Any, type, int]:
@@ -319,8 +326,8 @@ def power_of_two(shifted: Any, step: Any) -> Any:
     """
     bits, kind, shift = _python_bits(shifted)
     bias = kind(127 if shift == 23 else 1023)
-    biased = np.asarray(step).astype(kind) + bias
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        biased = np.nan_to_num(np.asarray(step, shifted.dtype)).astype(kind) + bias
         exponent = np.left_shift(bits, kind(shift)) + np.left_shift(biased, kind(shift))
     return exponent.view(shifted.dtype)[()]
 
@@ -367,17 +374,19 @@ def scalar(x: Any) -> Any:
     return x
 
 
-def _emit_spread(_typing: Any, like: Any, x: Any) -> Any:
+def _emit_fill(_typing: Any, array: Any, x: Any) -> Any:
+    lanes = _register_of(array)
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _as_lanes(context, builder, like, args[1], sig.args[1])
+        return _as_lanes(context, builder, lanes, args[1], sig.args[1])
 
-    return like(like, x), codegen
+    return lanes(array, x), codegen
 
 
-@_primitive(_emit_spread)
-def spread(like: Any, x: Any) -> Any:
-    """``x`` repeated in as many lanes as ``like`` has, in its dtype."""
-    return np.full(like.shape, x, like.dtype)[()]
+@_primitive(_emit_fill)
+def fill(array: Any, x: Any) -> Any:
+    """``x`` in all lanes of a register of the array's dtype."""
+    return np.full(lane_count(array.dtype), x, array.dtype)
 
 
 def _emit_widen(_typing: Any, x: Any) -> Any:
@@ -534,6 +543,25 @@ def load(array: Any, start: Any) -> Any:
     count = lane_count(array.dtype)
     assert 0 <= start <= array.size - count
     return array[start : start + count].copy()
+
+
+def _emit_load_like(_typing: Any, array: Any, start: Any, like: Any) -> Any:
+    lanes = Lanes(array.dtype, like.count)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, array, args[0], args[1])
+        loaded = builder.load(_vector_pointer(builder, pointer, _ir_type(lanes)))
+        loaded.align = 1
+        return loaded
+
+    return lanes(array, types.intp, like), codegen
+
+
+@_primitive(_emit_load_like)
+def load_like(array: Any, start: Any, like: Any) -> Any:
+    """As many lanes as ``like`` has from ``array[start:]``."""
+    assert 0 <= start <= array.size - like.size
+    return array[start : start + like.size].copy()
 
 
 def _emit_load_first(_typing: Any, array: Any, start: Any, count: Any, fill: Any) -> Any:
