@@ -1,0 +1,273 @@
+"""Calls of kernels between guard zones, and what every kernel promises about its arguments."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+import reference
+from tolerances import PLAIN, assert_same_bits
+
+from fastbp import kernels
+
+EVERY_ROW = np.empty(0)  # the row weights that mean one for each row
+ZONE = 64
+_turn = itertools.count()
+
+
+def _between_zones(array):
+    """A copy of ``array`` inside a larger buffer of NaNs (labels: of a label far outside)."""
+    poison = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max // 2
+    # every alignment that the dtype allows has its turn
+    start = ZONE + next(_turn) % 16
+    buffer = np.full(start + array.size + ZONE, poison, array.dtype)
+    inside = buffer[start : start + array.size].reshape(array.shape)
+    inside[...] = array
+    return buffer, inside
+
+
+def plain(kernel):
+    """The kernel as plain Python."""
+    return getattr(kernel, "py_func", kernel)
+
+
+@dataclass
+class Call:
+    """A kernel and its arguments: inputs, then the arrays it writes, then scalars."""
+
+    kernel: object
+    inputs: list
+    written: list
+    scalars: tuple = ()
+
+    def __call__(self, kernel=None):
+        """Run on copies between guard zones; the written arrays, a single one bare."""
+        inputs = [_between_zones(array) for array in self.inputs]
+        before = [buffer.tobytes() for buffer, _ in inputs]
+        written = [_between_zones(array) for array in self.written]
+        arrays = [inside for _, inside in (*inputs, *written)]
+        (kernel or self.kernel)(*arrays, *self.scalars)
+        assert [buffer.tobytes() for buffer, _ in inputs] == before, "an input was written"
+        for buffer, inside in written:
+            outside = np.ones(buffer.size, bool)
+            first = (inside.ctypes.data - buffer.ctypes.data) // buffer.itemsize
+            outside[first : first + inside.size] = False
+            assert np.isnan(buffer[outside]).all(), "something outside the output was written"
+        return _bare([inside.copy() for _, inside in written])
+
+    def on(self, place):
+        """Run on arrays made by ``place`` from copies of the arguments; the written ones."""
+        arrays = [place(array) for array in (*self.inputs, *self.written)]
+        self.kernel(*arrays, *self.scalars)
+        return _bare(arrays[len(self.inputs) :])
+
+    def into(self, position, written=-1):
+        """Run with one of the written arrays being input number ``position``; that array."""
+        inputs = [array.copy() for array in self.inputs]
+        outputs = [array.copy() for array in self.written]
+        outputs[written] = inputs[position]
+        self.kernel(*inputs, *outputs, *self.scalars)
+        return _bare(outputs)
+
+
+def _bare(arrays):
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _listed(arrays):
+    return arrays if isinstance(arrays, list) else [arrays]
+
+
+def assert_same_results(got, expected, message=""):
+    """Every written array has the same bits."""
+    __tracebackhide__ = True
+    for one, other in zip(_listed(got), _listed(expected), strict=True):
+        assert_same_bits(one, other, message)
+
+
+def assert_in_place(call, position, written=-1):
+    """Writing over input number ``position`` gives the same bits."""
+    __tracebackhide__ = True
+    assert_same_results(call.into(position, written), call(), "in place:")
+
+
+def _read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def assert_reads_read_only(call):
+    """Inputs may be read-only."""
+    __tracebackhide__ = True
+    inputs = [_read_only(array) for array in call.inputs]
+    written = [array.copy() for array in call.written]
+    call.kernel(*inputs, *written, *call.scalars)
+    assert_same_results(_bare(written), call())
+
+
+def assert_rows_independent(make, *arrays):
+    """A row's result has the same bits alone, in any part of the batch, and at any place."""
+    __tracebackhide__ = True
+    n = len(arrays[0])
+
+    def rows(chosen):
+        # no row weights at all stay no row weights
+        return _listed(make(*(array[chosen] if len(array) else array for array in arrays))())
+
+    whole = rows(np.arange(n))
+    backwards = rows(np.arange(n)[::-1])
+    assert_same_results([result[::-1] for result in backwards], whole, "backwards:")
+    for i in range(n):
+        expected = [result[i : i + 1] for result in whole]
+        assert_same_results(rows(np.arange(i, i + 1)), expected, f"row {i} of {n} alone:")
+    for first in range(0, n, 5):
+        last = first + 1 + (3 * first + n) % (n - first)
+        expected = [result[first:last] for result in whole]
+        found = rows(np.arange(first, last))
+        assert_same_results(found, expected, f"rows {first} to {last} of {n}:")
+
+
+def assert_one_specialisation(make, dtypes=("float32", "float64")):
+    """Shapes, alignments and values do not matter: a kernel compiles once for each dtype."""
+    __tracebackhide__ = True
+    for dtype in dtypes:
+        calls = [make(shape, np.dtype(dtype)) for shape in ((1, 1), (3, 17), (16, 64))]
+        for call in calls:
+            call()
+    if numba.config.DISABLE_JIT:
+        return
+    # a read-only array is a type of its own; the checked functions make no use of it
+    compiled = [
+        signature
+        for signature in calls[0].kernel.signatures
+        if not any("readonly" in str(argument) for argument in signature)
+    ]
+    assert len(compiled) == len(dtypes), compiled
+
+
+def assert_plain_is_close(call, at_least=0):
+    """The kernel as plain Python gives the same, up to the multiply-adds that it cannot fuse.
+
+    ``at_least`` bounds the number below in whose ulp the difference is measured: what a result
+    is a small difference of.
+    """
+    __tracebackhide__ = True
+    with np.errstate(all="ignore"):
+        found = call(plain(call.kernel))
+    for one, other in zip(_listed(found), _listed(call()), strict=True):
+        at = np.maximum(np.abs(other), at_least) if one.ndim == 2 else other
+        error = reference.ulp_error(one, other, at)
+        assert (error <= PLAIN).all(), f"{error.max()} ulp"
+
+
+def assert_stays_within_pages(*names):
+    """No read and no write beyond the arguments: in a child process, which would crash."""
+    __tracebackhide__ = True
+    if sys.platform == "win32":
+        pytest.skip("guard pages are made with mmap and mprotect")
+    script = Path(__file__).with_name("page_edges.py")
+    child = subprocess.run(
+        [sys.executable, str(script), *names], capture_output=True, text=True, check=False
+    )
+    last = child.stdout.splitlines()[-1:]
+    assert child.returncode == 0, f"{child.returncode} in or after {last}: {child.stderr[-2000:]}"
+    assert last == ["done"]
+
+
+def _new(*shape, dtype):
+    # neither a number that some kernel may leave in place unseen, nor NaN
+    return np.full(shape, -123.0, dtype)
+
+
+def row_max(z):
+    return Call(kernels.row_max, [z], [_new(len(z), dtype=z.dtype)])
+
+
+def softmax(z):
+    return Call(kernels.softmax, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def log_softmax(z):
+    return Call(kernels.log_softmax, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def logsumexp(z):
+    return Call(kernels.logsumexp, [z], [_new(len(z), dtype=z.dtype)])
+
+
+def cross_entropy(z, labels, row_weight=EVERY_ROW):
+    return Call(kernels.cross_entropy, [z, labels, row_weight], [_new(len(z), dtype=z.dtype)])
+
+
+def cross_entropy_targets(z, y, row_weight=EVERY_ROW):
+    return Call(kernels.cross_entropy_targets, [z, y, row_weight], [_new(len(z), dtype=z.dtype)])
+
+
+def output_error(a, labels):
+    return Call(kernels.output_error, [a, labels], [_new(*a.shape, dtype=a.dtype)])
+
+
+def output_error_targets(a, y):
+    return Call(kernels.output_error_targets, [a, y], [_new(*a.shape, dtype=a.dtype)])
+
+
+def softmax_cross_entropy(z, labels, row_weight=EVERY_ROW, scale=1.0):
+    written = [_new(len(z), dtype=z.dtype), _new(*z.shape, dtype=z.dtype)]
+    return Call(_fused, [z, labels, row_weight], written, (scale,))
+
+
+def softmax_cross_entropy_targets(z, y, row_weight=EVERY_ROW, scale=1.0):
+    written = [_new(len(z), dtype=z.dtype), _new(*z.shape, dtype=z.dtype)]
+    return Call(_fused_targets, [z, y, row_weight], written, (scale,))
+
+
+_fused = kernels.softmax_cross_entropy
+_fused_targets = kernels.softmax_cross_entropy_targets
+
+
+def smoothed_targets(labels, class_weight, shape, dtype, label_smoothing):
+    written = [_new(*shape, dtype=dtype)]
+    return Call(kernels.smoothed_targets, [labels, class_weight], written, (label_smoothing,))
+
+
+def sigmoid_forward(z):
+    return Call(kernels.sigmoid_forward, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def sigmoid_prime(z):
+    return Call(kernels.sigmoid_prime, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def sigmoid_backward(a, delta):
+    return Call(kernels.sigmoid_backward, [a], [delta])
+
+
+def dense_forward(a_prev, w, b):
+    z = _new(len(a_prev), w.shape[1], dtype=w.dtype)
+    return Call(kernels.dense_forward, [a_prev, w, b], [z])
+
+
+def hidden_error(delta_next, w_next, a):
+    return Call(kernels.hidden_error, [delta_next, w_next, a], [_new(*a.shape, dtype=a.dtype)])
+
+
+def weight_gradient(a_prev, delta):
+    grad_w = _new(a_prev.shape[1], delta.shape[1], dtype=delta.dtype)
+    return Call(kernels.weight_gradient, [a_prev, delta], [grad_w])
+
+
+def bias_gradient(delta):
+    return Call(kernels.bias_gradient, [delta], [_new(delta.shape[1], dtype=delta.dtype)])
+
+
+def momentum_step(param, grad, velocity, learning_rate=0.1, momentum=0.9):
+    return Call(_momentum_step, [grad], [param, velocity], (learning_rate, momentum))
+
+
+def _momentum_step(grad, param, velocity, learning_rate, momentum):
+    kernels.momentum_step(param, grad, velocity, learning_rate, momentum)

@@ -1,0 +1,300 @@
+"""The oracle: what each kernel should give, straight from the equations.
+
+The functions on one row work with mpmath at `PRECISION` bits, where even the naive formula of a
+confident row is right.  The functions on batches work in NumPy's longdouble, in forms that do not
+cancel; test_reference.py checks them against the former and against digits worked by hand.
+"""
+
+import functools
+
+import mpmath
+import numpy as np
+from mpmath import mp
+
+PRECISION = 2600
+
+#: Bits that longdouble needs for judging float64 results; it has them on x86 and on most others.
+WIDE_ENOUGH = np.finfo(np.longdouble).nmant >= 63
+
+
+def wide(x):
+    """``x`` in the type in which results are judged."""
+    return np.asarray(x).astype(np.longdouble)
+
+
+def ulp(exact, dtype):
+    """Unit in the last place of ``dtype`` at ``exact`` (longdouble)."""
+    info = np.finfo(dtype)
+    exact = np.abs(wide(exact))
+    finite = np.isfinite(exact) & (exact > 0)
+    exponent = np.frexp(np.where(finite, exact, 1))[1] - 1
+    exponent = np.where(finite, exponent, np.where(np.isinf(exact), info.maxexp, info.minexp))
+    exponent = np.clip(exponent, info.minexp, info.maxexp - 1)
+    return np.ldexp(np.longdouble(1), exponent - info.nmant)
+
+
+def ulp_error(got, exact, at=None):
+    """Distance of ``got`` from ``exact`` in ulp of the type of ``got``: at ``exact``, or ``at``.
+
+    An infinity stands for the number one ulp above the largest; a NaN is right where the exact
+    result is one, and infinitely wrong elsewhere.
+    """
+    got, exact = np.asarray(got), wide(exact)
+    limit = np.ldexp(np.longdouble(1), np.finfo(got.dtype).maxexp)
+    near = np.clip(exact, -limit, limit)
+    error = np.abs(np.clip(wide(got), -limit, limit) - near)
+    error = error / ulp(near if at is None else at, got.dtype)
+    error = np.where(np.isnan(got) != np.isnan(exact), np.inf, error)
+    return np.where(np.isnan(got) & np.isnan(exact), 0, error)
+
+
+# One row, by mpmath
+
+
+def _exactly(function):
+    @functools.wraps(function)
+    def at_precision(*args):
+        with mp.workprec(PRECISION):
+            return function(*args)
+
+    return at_precision
+
+
+def _mpf(row):
+    return [mp.mpf(float(v)) for v in row]
+
+
+@_exactly
+def softmax_mp(row):
+    """e^(z_i) / sum_j e^(z_j)."""
+    e = [mp.exp(v) for v in _mpf(row)]
+    return [v / mp.fsum(e) for v in e]
+
+
+@_exactly
+def log_softmax_mp(row):
+    """ln of `softmax_mp`."""
+    return [mp.log(p) if p else mp.mpf("-inf") for p in softmax_mp(row)]
+
+
+@_exactly
+def logsumexp_mp(row):
+    """ln sum_j e^(z_j)."""
+    return mp.log(mp.fsum(mp.exp(v) for v in _mpf(row)))
+
+
+@_exactly
+def cross_entropy_mp(row, y):
+    """-sum_i y_i ln a_i."""
+    terms = zip(_mpf(y), log_softmax_mp(row), strict=True)
+    return -mp.fsum(y_i * log_a for y_i, log_a in terms if y_i)
+
+
+@_exactly
+def output_error_mp(row, y):
+    """a * sum(y) - y."""
+    y = _mpf(y)
+    return [a * mp.fsum(y) - y_i for a, y_i in zip(softmax_mp(row), y, strict=True)]
+
+
+@_exactly
+def sigmoid_mp(z):
+    """1 / (1 + e^-z)."""
+    return 1 / (1 + mp.exp(-mp.mpf(float(z))))
+
+
+@_exactly
+def sigmoid_derivative_mp(z):
+    """a (1 - a)."""
+    a = sigmoid_mp(z)
+    return a * (1 - a)
+
+
+def from_mp(numbers):
+    """Numbers of mpmath as a longdouble array: the leading 53 bits and the 53 after them."""
+    parts = np.empty((2, len(numbers)), np.longdouble)
+    with mp.workprec(PRECISION):
+        for k, number in enumerate(numbers):
+            number = mpmath.mpf(number)
+            if not mp.isfinite(number) or number == 0:
+                parts[:, k] = float(number), 0
+                continue
+            mantissa, exponent = mp.frexp(number)
+            high = float(mantissa)
+            low = float(mantissa - high)
+            exponent = int(min(max(exponent, -16000), 16000))
+            parts[:, k] = np.ldexp(np.array([high, low], np.longdouble), exponent)
+    return parts.sum(axis=0)
+
+
+# Batches, in longdouble
+
+
+def onehot(labels, n_classes):
+    """Row i is all zeros but for a one at labels[i]; all zeros for a negative label."""
+    return (np.asarray(labels)[:, None] == np.arange(n_classes)).astype(np.float64)
+
+
+def sigmoid(z):
+    """1 / (1 + e^-z), never dividing by an overflow."""
+    e = np.exp(-np.abs(wide(z)))
+    return np.where(np.asarray(z) >= 0, 1, e) / (1 + e)
+
+
+def sigmoid_derivative(z):
+    """a (1 - a), as e / (1 + e)^2."""
+    e = np.exp(-np.abs(wide(z)))
+    return e / (1 + e) ** 2
+
+
+def sigmoid_backward(a, delta):
+    """delta a (1 - a)."""
+    return wide(delta) * wide(a) * (1 - wide(a))
+
+
+class Rows:
+    """The row functions of a batch ``z``; special rows as the edge cases of the contract say."""
+
+    def __init__(self, z):
+        self.z = wide(z)
+        n = len(self.z)
+        with np.errstate(invalid="ignore"):
+            self.z_max = np.max(self.z, axis=1)
+            self.bad = ~np.isfinite(self.z_max)
+            m = np.where(self.bad, 0, self.z_max)[:, None]
+            s = self.z - m
+            back = s - self.z
+            lost = (self.z - (s - back)) + (-m - back)  # TwoSum: z - m = s + lost, exactly
+        lost[~np.isfinite(s)] = 0
+        s[self.bad] = np.nan
+        self._shift, self._lost = s, lost
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            self._e = np.exp(s) * (1 + lost)
+        rest = self._e.copy()
+        # the maximum's own term is one, and must not drown the others
+        rest[np.arange(n), np.argmax(self.z, axis=1)] = 0
+        rest[self.bad] = np.nan
+        self._rest = rest.sum(axis=1)
+        self._total = 1 + self._rest
+        self._log_total = np.log1p(self._rest)
+
+    def softmax(self):
+        """e^(z_i) / sum_j e^(z_j)."""
+        return self._e / self._total[:, None]
+
+    def log_softmax(self):
+        """ln a."""
+        return self._shift + (self._lost - self._log_total[:, None])
+
+    def logsumexp(self):
+        """ln sum_j e^(z_j)."""
+        return np.where(self.bad, self.z_max, self.z_max + self._log_total)
+
+    def cross_entropy(self, y):
+        """-sum_i y_i ln a_i; a term with y_i = 0 is 0."""
+        y = wide(y)
+        with np.errstate(invalid="ignore"):
+            terms = np.where(y == 0, 0, y * -self.log_softmax())
+        loss = terms.sum(axis=1) + 0.0
+        return np.where(self.bad, np.nan, loss)
+
+    def output_error(self, labels):
+        """a - y for one-hot y: minus the sum of the other terms at the label."""
+        delta = self.softmax()
+        rows = np.arange(len(delta))
+        others = self._e.copy()
+        others[rows, labels] = 0
+        delta[rows, labels] = -others.sum(axis=1) / self._total
+        return delta
+
+    def output_error_targets(self, y):
+        """a sum(y) - y."""
+        y = wide(y)
+        return self.softmax() * y.sum(axis=1, keepdims=True) - y
+
+
+def softmax(z):
+    """e^(z_i) / sum_j e^(z_j)."""
+    return Rows(z).softmax()
+
+
+def log_softmax(z):
+    """ln softmax(z)."""
+    return Rows(z).log_softmax()
+
+
+def logsumexp(z):
+    """ln sum_j e^(z_j)."""
+    return Rows(z).logsumexp()
+
+
+def weigh(values, row_weight):
+    """Rows times their weights; a weight of 0 gives 0 whatever the row holds."""
+    if len(row_weight) == 0:
+        return values
+    weight = wide(row_weight).reshape((-1,) + (1,) * (np.ndim(values) - 1))
+    with np.errstate(invalid="ignore"):
+        return np.where(weight == 0, 0, weight * values)
+
+
+def cross_entropy(z, labels, row_weight=()):
+    """w (-ln softmax(z)_label); 0 for a negative label."""
+    n_classes = np.shape(z)[1]
+    loss = Rows(z).cross_entropy(onehot(labels, n_classes))
+    return weigh(np.where(np.asarray(labels) < 0, 0, loss), row_weight)
+
+
+def cross_entropy_targets(z, y, row_weight=()):
+    """w (-sum_i y_i ln softmax(z)_i)."""
+    return weigh(Rows(z).cross_entropy(y), row_weight)
+
+
+def softmax_cross_entropy(z, labels, row_weight=(), scale=1.0):
+    """Loss, and scale w (softmax(z) - onehot); both 0 for a negative label."""
+    labels = np.asarray(labels)
+    delta = Rows(z).output_error(np.maximum(labels, 0))
+    delta[labels < 0] = 0
+    return cross_entropy(z, labels, row_weight), weigh(wide(scale) * delta, row_weight)
+
+
+def softmax_cross_entropy_targets(z, y, row_weight=(), scale=1.0):
+    """Loss, and scale w (softmax(z) sum(y) - y)."""
+    delta = wide(scale) * Rows(z).output_error_targets(y)
+    return cross_entropy_targets(z, y, row_weight), weigh(delta, row_weight)
+
+
+def smoothed_targets(labels, class_weight, n_classes, label_smoothing):
+    """c_k ((1 - eps) [k = label] + eps / K); all zeros for a negative label."""
+    eps = wide(label_smoothing)
+    y = (1 - eps) * onehot(labels, n_classes) + eps / n_classes
+    if len(class_weight):
+        y = y * wide(class_weight)
+    y[np.asarray(labels) < 0] = 0
+    return y
+
+
+def dense_forward(a_prev, w, b):
+    """z = a W + b."""
+    return wide(a_prev) @ wide(w) + wide(b)
+
+
+def hidden_error(delta_next, w_next, a):
+    """BP2: (delta W^T) a (1 - a)."""
+    return (wide(delta_next) @ wide(w_next).T) * wide(a) * (1 - wide(a))
+
+
+def bias_gradient(delta):
+    """BP3: the mean of delta over the batch."""
+    return wide(delta).mean(axis=0)
+
+
+def weight_gradient(a_prev, delta):
+    """BP4: a^T delta / n."""
+    return wide(a_prev).T @ wide(delta) / len(delta)
+
+
+def momentum_step(param, grad, velocity, learning_rate, momentum):
+    """v = mu v - eta g; param + v: each operation rounded to the type of ``param``."""
+    eta, mu = param.dtype.type(learning_rate), param.dtype.type(momentum)
+    v = mu * velocity - eta * grad
+    return param + v, v
