@@ -15,6 +15,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import config, serialize
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 
 
 def _source_stamp() -> str:
@@ -78,8 +79,8 @@ class _CacheFiles:
             path.unlink(missing_ok=True)
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]
-    """Numba's file cache, stale after an edit of any kernel file, and never fatal."""
+class _FoundCache(FunctionCache):  # type: ignore[misc]
+    """Numba's file cache, stale after an edit of any kernel file."""
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         super().__init__(py_func)
@@ -89,17 +90,42 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         # Numba leaves these out of its key, yet each of them changes the machine code.
         return (*super()._index_key(sig, codegen), config.BOUNDSCHECK, str(config.OPT))
 
+
+class _KernelCache(NullCache):  # type: ignore[misc]
+    """The cache of one kernel: looked for at the first compilation, and never fatal.
+
+    To look for it at import would write a file for each kernel, only to see whether one can.
+    """
+
+    def __init__(self, py_func: Callable[..., Any]) -> None:
+        self._py_func = py_func
+
+    @cached_property
+    def _found(self) -> Any:
+        try:
+            return _FoundCache(self._py_func)
+        except (RuntimeError, OSError):
+            return NullCache()  # read-only install and no home: compile once per process
+
+    @property
+    def cache_path(self) -> Any:
+        return self._found.cache_path
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            return self._found.load_overload(sig, target_context)
         except OSError:
             return None  # an unreadable file is a miss: compile again
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            self._found.save_overload(sig, data)
         except OSError:
-            self.disable()  # a full or read-only disk costs the next process a compilation, no more
+            # A full or read-only disk costs the next process a compilation, no more.
+            self._found = NullCache()
+
+    def flush(self) -> None:
+        self._found.flush()
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,8 +157,5 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
         fastmath=False,
         forceinline=inline,
     )(function)
-    try:
-        dispatcher._cache = _KernelCache(function)
-    except RuntimeError:
-        pass  # read-only install and no home: kernels compile once per process
+    dispatcher._cache = _KernelCache(function)
     return dispatcher  # type: ignore[no-any-return]

@@ -50,6 +50,23 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, _ir_type(fe_type))
 
 
+class Row(types.Type):  # type: ignore[misc]
+    """Numba type of the address of one row's first number.
+
+    A slice of an array would be counted as a reference, by two atomic operations a row; an address is not.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Row({dtype})")
+
+
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Row) -> None:
+        super().__init__(dmm, fe_type, _ir_type(Lanes(fe_type.dtype, 1)).as_pointer())
+
+
 def _ir_type(lanes: Lanes) -> Any:
     scalar = {
         types.float32: ir.FloatType(),
@@ -471,14 +488,54 @@ def max_lanes(x: Any) -> Any:
 # Memory
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *index: Any) -> Any:
-    """Address of an element; indices are not checked and do not wrap around."""
+def _element(context: Any, builder: Any, array_type: Any, array: Any, *index: Any) -> Any:
+    """Address of an array's element; indices are not checked and do not wrap around."""
     made = arrayobj.make_array(array_type)(context, builder, array)
     strides = cgutils.unpack_tuple(builder, made.strides, array_type.ndim)
     offset = _constant(_INT64, 0)
     for position, stride in zip(index, strides, strict=True):
         offset = builder.add(offset, builder.mul(position, stride))
     return cgutils.pointer_add(builder, made.data, offset)
+
+
+def _emit_row(_typing: Any, array: Any, i: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _element(context, builder, array, args[0], args[1], _constant(_INT64, 0))
+
+    return Row(array.dtype)(array, types.intp), codegen
+
+
+@_primitive(_emit_row)
+def row(array: Any, i: Any) -> Any:
+    """Row ``i`` of a two-dimensional array."""
+    return array[i]
+
+
+def _emit_at(_typing: Any, row: Any, k: Any) -> Any:
+    return row.dtype(row, types.intp), lambda context, builder, sig, args: builder.load(
+        builder.gep(args[0], [args[1]])
+    )
+
+
+@_primitive(_emit_at)
+def at(row: Any, k: Any) -> Any:
+    """The scalar ``row[k]``."""
+    return row[k]
+
+
+def _emit_put(_typing: Any, row: Any, k: Any, x: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = context.cast(builder, args[2], sig.args[2], row.dtype)
+        builder.store(value, builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, x), codegen
+
+
+@_primitive(_emit_put)
+def put(row: Any, k: Any, x: Any) -> None:
+    """``row[k] = x``, converted to the row's dtype."""
+    row[k] = x
 
 
 def _vector_pointer(builder: Any, pointer: Any, vector: Any) -> Any:
@@ -525,62 +582,62 @@ def width(array: Any) -> int:
     return lane_count(array.dtype)
 
 
-def _emit_load(_typing: Any, array: Any, start: Any) -> Any:
-    lanes = _register_of(array)
+def _emit_load(_typing: Any, row: Any, start: Any) -> Any:
+    lanes = _register_of(row)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = builder.gep(args[0], [args[1]])
         loaded = builder.load(_vector_pointer(builder, pointer, _ir_type(lanes)))
         loaded.align = 1
         return loaded
 
-    return lanes(array, types.intp), codegen
+    return lanes(row, types.intp), codegen
 
 
 @_primitive(_emit_load)
-def load(array: Any, start: Any) -> Any:
-    """One register from ``array[start:]``."""
-    count = lane_count(array.dtype)
-    assert 0 <= start <= array.size - count
-    return array[start : start + count].copy()
+def load(row: Any, start: Any) -> Any:
+    """One register from ``row[start:]``."""
+    count = lane_count(row.dtype)
+    assert 0 <= start <= row.size - count
+    return row[start : start + count].copy()
 
 
-def _emit_load_like(_typing: Any, array: Any, start: Any, like: Any) -> Any:
-    lanes = Lanes(array.dtype, like.count)
+def _emit_load_like(_typing: Any, row: Any, start: Any, like: Any) -> Any:
+    lanes = Lanes(row.dtype, like.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = builder.gep(args[0], [args[1]])
         loaded = builder.load(_vector_pointer(builder, pointer, _ir_type(lanes)))
         loaded.align = 1
         return loaded
 
-    return lanes(array, types.intp, like), codegen
+    return lanes(row, types.intp, like), codegen
 
 
 @_primitive(_emit_load_like)
-def load_like(array: Any, start: Any, like: Any) -> Any:
-    """As many lanes as ``like`` has from ``array[start:]``."""
-    assert 0 <= start <= array.size - like.size
-    return array[start : start + like.size].copy()
+def load_like(row: Any, start: Any, like: Any) -> Any:
+    """As many lanes as ``like`` has from ``row[start:]``."""
+    assert 0 <= start <= row.size - like.size
+    return row[start : start + like.size].copy()
 
 
-def _emit_load_first(_typing: Any, array: Any, start: Any, count: Any, fill: Any) -> Any:
-    lanes = _register_of(array)
+def _emit_load_first(_typing: Any, row: Any, start: Any, count: Any, fill: Any) -> Any:
+    lanes = _register_of(row)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = builder.gep(args[0], [args[1]])
         mask = _first_lanes(builder, args[2], lanes.count)
         filled = _as_lanes(context, builder, lanes, args[3], sig.args[3])
         return _masked_load(builder, pointer, mask, filled)
 
-    return lanes(array, types.intp, types.intp, fill), codegen
+    return lanes(row, types.intp, types.intp, fill), codegen
 
 
 @_primitive(_emit_load_first)
-def load_first(array: Any, start: Any, count: Any, fill: Any) -> Any:
-    """``array[start:start + count]`` in the first lanes (or a whole register), ``fill`` in the others."""
-    lanes = np.full(lane_count(array.dtype), fill, array.dtype)
-    held = array[start : start + min(count, lanes.size)]
+def load_first(row: Any, start: Any, count: Any, fill: Any) -> Any:
+    """``row[start:start + count]`` in the first lanes (or a whole register), ``fill`` in the others."""
+    lanes = np.full(lane_count(row.dtype), fill, row.dtype)
+    held = row[start : start + min(count, lanes.size)]
     assert held.size == min(count, lanes.size)
     lanes[: held.size] = held
     return lanes
@@ -601,67 +658,55 @@ def first(like: Any, count: Any) -> Any:
     return np.arange(like.size) < count
 
 
-def _emit_store(_typing: Any, array: Any, start: Any, x: Any) -> Any:
+def _emit_store(_typing: Any, row: Any, start: Any, x: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = builder.gep(args[0], [args[1]])
         stored = builder.store(args[2], _vector_pointer(builder, pointer, args[2].type))
         stored.align = 1
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, x), codegen
+    return types.void(row, types.intp, x), codegen
 
 
 @_primitive(_emit_store)
-def store(array: Any, start: Any, x: Any) -> None:
-    """Write the lanes to ``array[start:]``."""
-    assert 0 <= start <= array.size - x.size
-    array[start : start + x.size] = x
+def store(row: Any, start: Any, x: Any) -> None:
+    """Write the lanes to ``row[start:]``."""
+    assert 0 <= start <= row.size - x.size
+    row[start : start + x.size] = x
 
 
-def _emit_store_first(_typing: Any, array: Any, start: Any, x: Any, count: Any) -> Any:
+def _emit_store_first(_typing: Any, row: Any, start: Any, x: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, args[0], args[1])
+        pointer = builder.gep(args[0], [args[1]])
         _masked_store(builder, args[2], pointer, _first_lanes(builder, args[3], x.count))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, x, types.intp), codegen
+    return types.void(row, types.intp, x, types.intp), codegen
 
 
 @_primitive(_emit_store_first)
-def store_first(array: Any, start: Any, x: Any, count: Any) -> None:
-    """Write the first ``count`` lanes (all, where there are fewer) to ``array[start:]``."""
+def store_first(row: Any, start: Any, x: Any, count: Any) -> None:
+    """Write the first ``count`` lanes (all, where there are fewer) to ``row[start:]``."""
     count = min(count, x.size)
-    assert 0 <= start <= array.size - count
-    array[start : start + count] = x[:count]
+    assert 0 <= start <= row.size - count
+    row[start : start + count] = x[:count]
 
 
-def _emit_stack_tile(_typing: Any, like: Any, rows: Any) -> Any:
-    if not isinstance(rows, types.IntegerLiteral):
+def _emit_stack_row(_typing: Any, like: Any, registers: Any) -> Any:
+    if not isinstance(registers, types.IntegerLiteral):
         return None
-    lanes = _register_of(like)
-    tile = types.Array(like.dtype, 1, "C")
-    size = rows.literal_value * lanes.count
+    size = registers.literal_value * _register_of(like).count
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
-        made = arrayobj.make_array(tile)(context, builder)
-        arrayobj.populate_array(
-            made,
-            data=data,
-            shape=[_constant(_INT64, size)],
-            strides=[_constant(_INT64, like.dtype.bitwidth // 8)],
-            itemsize=_constant(_INT64, like.dtype.bitwidth // 8),
-            meminfo=None,
-        )
-        return made._getvalue()
+        return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
 
-    return tile(like, rows), codegen
+    return Row(like.dtype)(like, registers), codegen
 
 
-@_primitive(_emit_stack_tile, prefer_literal=True)
-def stack_tile(like: Any, rows: Any) -> Any:
-    """A scratch array of ``rows`` registers (a literal) on the stack; it must not leave the function."""
-    return np.zeros(rows * lane_count(like.dtype), like.dtype)
+@_primitive(_emit_stack_row, prefer_literal=True)
+def stack_row(like: Any, registers: Any) -> Any:
+    """A scratch row of as many ``registers`` (a literal) on the stack; it must not leave the function."""
+    return np.zeros(registers * lane_count(like.dtype), like.dtype)
 
 
 # Short rows: a block of rows is turned so that each lane holds a row of its own
@@ -695,7 +740,7 @@ def _row_pointers(context: Any, builder: Any, array: Any, value: Any, i: Any, j:
         row = builder.add(i, _constant(_INT64, r))
         exists = builder.icmp_signed("<=", row, last)
         row = builder.select(exists, row, last)
-        yield _pointer(context, builder, array, value, row, j), exists
+        yield _element(context, builder, array, value, row, j), exists
 
 
 def _columns_from(context: Any, builder: Any, array: Any, value: Any, j: Any) -> Any:
@@ -719,7 +764,7 @@ def _emit_load_turned(_typing: Any, array: Any, i: Any, j: Any, tile: Any) -> An
         start = builder.mul(j, _constant(_INT64, lanes.count))
         for c, column in enumerate(_turn(builder, rows)):
             position = builder.add(start, _constant(_INT64, c * lanes.count))
-            pointer = _pointer(context, builder, tile, tile_value, position)
+            pointer = builder.gep(tile_value, [position])
             builder.store(column, _vector_pointer(builder, pointer, column.type)).align = 1
         return context.get_dummy_value()
 
@@ -749,7 +794,7 @@ def _emit_store_turned(_typing: Any, tile: Any, array: Any, i: Any, j: Any) -> A
         columns = []
         for c in range(lanes.count):
             position = builder.add(start, _constant(_INT64, c * lanes.count))
-            pointer = _pointer(context, builder, tile, tile_value, position)
+            pointer = builder.gep(tile_value, [position])
             loaded = builder.load(_vector_pointer(builder, pointer, _ir_type(lanes)))
             loaded.align = 1
             columns.append(loaded)

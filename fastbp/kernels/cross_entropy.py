@@ -9,6 +9,7 @@ import math
 
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
+    at,
     fill,
     fma,
     lane,
@@ -17,9 +18,11 @@ from fastbp._llvm import (
     load_like,
     load_turned,
     narrow,
+    put,
+    row,
     scalar,
     select,
-    stack_tile,
+    stack_row,
     store,
     store_first,
     store_turned,
@@ -29,7 +32,6 @@ from fastbp._llvm import (
 )
 from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
-    BLOCK,
     SHORT,
     add_exactly,
     factor_parts,
@@ -37,8 +39,9 @@ from fastbp.kernels.rows import (
     largest,
     largest_turned,
     lifted_exp,
+    row_frame,
 )
-from fastbp.kernels.softmax import log_total, row_frame, times_factor
+from fastbp.kernels.softmax import log_total, times_factor
 
 
 @inlined
@@ -47,99 +50,100 @@ def weight_of(row_weight, i):
 
 
 @inlined
-def fill_zero(row):
-    for k in range(row.size):
-        row[k] = 0
+def fill_zero(error, n_classes):
+    for k in range(n_classes):
+        put(error, k, 0.0)
 
 
 @inlined
-def rest_and_exponentials(row, m, e):
-    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all others, float64."""
-    shift, floor, lift = row_frame(m)
-    e_max = scalar(widen(lifted_exp(lane(m - shift), floor, lift)))
-    n_classes = row.size
-    step = width(row)
+def add_other(z_k, m, frame_of_row, rest, lost, ties):
+    """e_k, with the sums grown by it where it is not a maximum, and the count of maxima."""
+    shift, floor, lift = frame_of_row
+    at_max = z_k == m
+    e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
+    other, other_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
+    rest, lost = add_exactly(rest, lost + other_lost, other)
+    return e_k, rest, lost, ties + select(at_max, 1.0, rest * 0.0)
+
+
+@inlined
+def rest_and_exponentials(z_i, n_classes, m, e):
+    """Write e_k = 2**lift e**(z_k - shift); return the sum of all but the maximum's, and that, float64."""
+    frame_of_row = row_frame(m)
+    e_max, e_max_lost = lifted_exp(lane(m - frame_of_row[0]), frame_of_row[1], frame_of_row[2])
+    step = width(z_i)
     whole = n_classes - n_classes % step
-    rest = widen(fill(row, 0.0))
+    rest = fill(z_i, 0.0)
     lost = rest
-    ties = fill(row, 0.0)
-    for start in range(0, whole, BLOCK * step):
-        part = widen(fill(row, 0.0))
-        for k in range(start, min(start + BLOCK * step, whole), step):
-            z_k = load(row, k)
-            at_max = z_k == m
-            e_k = lifted_exp(z_k - shift, floor, lift)
-            part = part + widen(select(at_max, 0.0, e_k))
-            ties = ties + select(at_max, fill(row, 1.0), 0.0)
-            store(e, k, e_k)
-        rest, lost = add_exactly(rest, lost, part)
+    ties = rest
+    for k in range(0, whole, step):
+        e_k, rest, lost, ties = add_other(load(z_i, k), m, frame_of_row, rest, lost, ties)
+        store(e, k, e_k)
     if whole < n_classes:
-        z_k = load_first(row, whole, n_classes - whole, -math.inf)
-        at_max = z_k == m
-        e_k = lifted_exp(z_k - shift, floor, lift)
-        rest, lost = add_exactly(rest, lost, widen(select(at_max, 0.0, e_k)))
-        ties = ties + select(at_max, fill(row, 1.0), 0.0)
+        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
+        e_k, rest, lost, ties = add_other(z_k, m, frame_of_row, rest, lost, ties)
         store_first(e, whole, e_k, n_classes - whole)
-    others = sum_lanes(rest) + sum_lanes(lost) + (sum_lanes(ties) - 1.0) * e_max
-    return others, e_max
+    top = scalar(widen(e_max) + widen(e_max_lost))
+    others = sum_lanes(widen(rest)) + sum_lanes(widen(lost))
+    return others + (sum_lanes(widen(ties)) - 1.0) * top, top
 
 
 @inlined
 def long_rows(z, labels, row_weight, loss, delta, scale):
-    for i in range(z.shape[0]):
-        row, error, label = z[i], delta[i], labels[i]
+    n, n_classes = z.shape
+    for i in range(n):
+        z_i, delta_i, label = row(z, i), row(delta, i), labels[i]
         weight = weight_of(row_weight, i)
         if label < 0 or weight == 0.0:
             loss[i] = 0
-            fill_zero(error)
+            fill_zero(delta_i, n_classes)
             continue
-        m = largest(row)
-        z_label = row[label]  # read now: delta may be z
-        rest, e_max = rest_and_exponentials(row, m, error)
+        m = largest(z_i, n_classes)
+        z_label = at(z_i, label)  # read now: delta may be z
+        rest, e_max = rest_and_exponentials(z_i, n_classes, m, delta_i)
         total = rest + e_max
         gap = scalar(widen(lane(m))) - scalar(widen(lane(z_label)))
         loss[i] = weight * (scalar(log1p_lanes(lane(rest / e_max))) + gap)
-        others = rest if z_label == m else total - error[label]
+        others = rest if z_label == m else total - at(delta_i, label)
         gain = scale * weight
-        high, low = factor_parts(gain, lane(total), delta)
-        times_factor(error, scalar(high), scalar(low))
-        error[label] = 0.0 - others / total * gain
+        high, low = factor_parts(gain, lane(total), delta_i)
+        times_factor(delta_i, n_classes, scalar(high), scalar(low))
+        put(delta_i, label, 0.0 - others / total * gain)
 
 
 @inlined
 def short_rows(z, labels, row_weight, loss, delta, scale):
     n, n_classes = z.shape
     step = width(z)
-    tile = stack_tile(z, SHORT)
-    at_label = stack_tile(z, 1)
-    wide = stack_tile(row_weight, 2)
+    tile = stack_row(z, SHORT)
+    at_label = stack_row(z, 1)
+    wide = stack_row(row_weight, 2)
     for i in range(0, n, step):
         held = min(step, n - i)
         for k in range(0, n_classes, step):
             load_turned(z, i, k, tile)
         for r in range(step):
-            row = i + min(r, held - 1)
-            at_label[r] = z[row, max(labels[row], 0)]
-            wide[r] = scale * weight_of(row_weight, row)
+            q = i + min(r, held - 1)
+            put(at_label, r, at(row(z, q), max(labels[q], 0)))
+            put(wide, r, scale * weight_of(row_weight, q))
         z_label = load(at_label, 0)
         m = largest_turned(tile, n_classes)
         shift, floor, lift = frame(m)
-        e_max = widen(lifted_exp(m - shift, floor, lift))
-        rest = widen(fill(tile, 0.0))
+        e_max, e_max_lost = lifted_exp(m - shift, floor, lift)
+        rest = fill(tile, 0.0)
+        lost = rest
         ties = fill(tile, -1.0)
         for k in range(n_classes):
             z_k = load(tile, k * step)
-            at_max = z_k == m
-            e_k = lifted_exp(z_k - shift, floor, lift)
-            rest = rest + widen(select(at_max, 0.0, e_k))
-            ties = ties + select(at_max, fill(tile, 1.0), 0.0)
+            e_k, rest, lost, ties = add_other(z_k, m, (shift, floor, lift), rest, lost, ties)
             store(tile, k * step, e_k)
-        rest = fma(widen(ties), e_max, rest)
-        total = rest + e_max
+        top = widen(e_max) + widen(e_max_lost)
+        others = fma(widen(ties), top, widen(rest) + widen(lost))
+        total = others + top
         for r in range(step):
-            row = i + min(r, held - 1)
-            at_label[r] = tile[max(labels[row], 0) * step + r]
-        gain = load_like(wide, 0, tile_lanes(tile))
+            q = i + min(r, held - 1)
+            put(at_label, r, at(tile, max(labels[q], 0) * step + r))
+        gain = load_like(wide, 0, m)
         high, low = factor_parts(gain, total, tile)
         for k in range(n_classes):
             e_k = load(tile, k * step)
@@ -147,26 +151,21 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
         for k in range(0, n_classes, step):
             store_turned(tile, delta, i, k)
         # what is left is one number a row
-        others = select(z_label == m, rest, total - widen(load(at_label, 0)))
-        error = 0.0 - others / total * gain
+        not_label = select(z_label == m, others, total - widen(load(at_label, 0)))
+        error = 0.0 - not_label / total * gain
         store(wide, 0, error)
         for r in range(held):
-            row = i + r
-            delta[row, max(labels[row], 0)] = wide[r]
+            q = i + r
+            put(row(delta, q), max(labels[q], 0), at(wide, r))
         gap = widen(m) - widen(z_label)
-        store(wide, 0, log1p_lanes(rest / e_max) + gap)
+        store(wide, 0, log1p_lanes(others / top) + gap)
         for r in range(held):
-            row = i + r
-            weight = weight_of(row_weight, row)
-            loss[row] = weight * wide[r]
-            if labels[row] < 0 or weight == 0.0:
-                loss[row] = 0
-                fill_zero(delta[row])
-
-
-@inlined
-def tile_lanes(tile):
-    return fill(tile, 0.0)
+            q = i + r
+            weight = weight_of(row_weight, q)
+            loss[q] = weight * at(wide, r)
+            if labels[q] < 0 or weight == 0.0:
+                loss[q] = 0
+                fill_zero(row(delta, q), n_classes)
 
 
 @kernel
@@ -240,40 +239,39 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
     n, n_classes = z.shape
     step = width(z)
     for i in range(n):
-        row, target, error = z[i], y[i], delta[i]
+        z_i, y_i, delta_i = row(z, i), row(y, i), row(delta, i)
         weight = weight_of(row_weight, i)
         if weight == 0.0:
             loss[i] = 0
-            fill_zero(error)
+            fill_zero(delta_i, n_classes)
             continue
-        m = largest(row)
-        held, gaps = target_sums(row, target, m)
-        rest, e_max = rest_and_exponentials(row, m, error)
+        m = largest(z_i, n_classes)
+        held, gaps = target_sums(z_i, y_i, n_classes, m)
+        rest, e_max = rest_and_exponentials(z_i, n_classes, m, delta_i)
         total = rest + e_max
         loss[i] = weight * (held * scalar(log1p_lanes(lane(rest / e_max))) + gaps)
         gain = scale * weight
         share = held / total
         for k in range(0, n_classes, step):
-            e_k = widen(load_first(error, k, n_classes - k, 0.0))
-            y_k = widen(load_first(target, k, n_classes - k, 0.0))
+            e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
+            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
             others = select(e_k == e_max, rest, total - e_k)
             d_k = select(y_k == held, 0.0 - others * share, fma(e_k, share, 0.0 - y_k))
-            store_first(error, k, narrow(d_k * gain, error), n_classes - k)
+            store_first(delta_i, k, narrow(d_k * gain, delta_i), n_classes - k)
 
 
 @inlined
-def target_sums(row, target, m):
+def target_sums(z_i, y_i, n_classes, m):
     """sum_k y_k and sum_k y_k (m - z_k), float64."""
-    n_classes = row.size
-    step = width(row)
+    step = width(z_i)
     high = scalar(widen(lane(m)))
-    held = widen(fill(row, 0.0))
+    held = widen(fill(z_i, 0.0))
     held_lost = held
     gaps = held
     gaps_lost = held
     for k in range(0, n_classes, step):
-        y_k = widen(load_first(target, k, n_classes - k, 0.0))
-        z_k = widen(load_first(row, k, n_classes - k, 0.0))
+        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+        z_k = widen(load_first(z_i, k, n_classes - k, 0.0))
         held, held_lost = add_exactly(held, held_lost, y_k)
         # 0 * inf is NaN, but a class without target costs nothing
         gaps, gaps_lost = add_exactly(gaps, gaps_lost, select(y_k == 0.0, 0.0, y_k * (high - z_k)))
@@ -307,15 +305,16 @@ def cross_entropy(z, labels, row_weight, loss):
     >>> loss
     array([3.72007598e-44])
     """
-    for i in range(z.shape[0]):
+    n, n_classes = z.shape
+    for i in range(n):
         weight = weight_of(row_weight, i)
         if labels[i] < 0 or weight == 0.0:
             loss[i] = 0
             continue
-        row = z[i]
-        m = largest(row)
-        gap = scalar(widen(lane(m))) - scalar(widen(lane(row[labels[i]])))
-        loss[i] = weight * (log_total(row, m) + gap)
+        z_i = row(z, i)
+        m = largest(z_i, n_classes)
+        gap = scalar(widen(lane(m))) - scalar(widen(lane(at(z_i, labels[i]))))
+        loss[i] = weight * (log_total(z_i, n_classes, m) + gap)
 
 
 @kernel
@@ -340,14 +339,16 @@ def cross_entropy_targets(z, y, row_weight, loss):
     >>> loss
     array([0.69314718])
     """
-    for i in range(z.shape[0]):
+    n, n_classes = z.shape
+    for i in range(n):
         weight = weight_of(row_weight, i)
         if weight == 0.0:
             loss[i] = 0
             continue
-        m = largest(z[i])
-        held, gaps = target_sums(z[i], y[i], m)
-        loss[i] = weight * (held * log_total(z[i], m) + gaps)
+        z_i, y_i = row(z, i), row(y, i)
+        m = largest(z_i, n_classes)
+        held, gaps = target_sums(z_i, y_i, n_classes, m)
+        loss[i] = weight * (held * log_total(z_i, n_classes, m) + gaps)
 
 
 @kernel
@@ -376,14 +377,13 @@ def output_error(a, labels, delta):
     >>> delta
     array([[ 0.25, -0.25]])
     """
-    for i in range(a.shape[0]):
-        row, error = a[i], delta[i]
-        for k in range(row.size):
-            error[k] = row[k]
-        if labels[i] < 0:
-            fill_zero(error)
-        else:
-            error[labels[i]] -= 1
+    n, n_classes = a.shape
+    for i in range(n):
+        a_i, delta_i = row(a, i), row(delta, i)
+        for k in range(n_classes):
+            put(delta_i, k, at(a_i, k) if labels[i] >= 0 else 0.0)
+        if labels[i] >= 0:
+            put(delta_i, labels[i], at(delta_i, labels[i]) - 1)
 
 
 @kernel
@@ -410,11 +410,12 @@ def output_error_targets(a, y, delta):
     n, n_classes = a.shape
     step = width(a)
     for i in range(n):
-        held, _ = target_sums(a[i], y[i], a.dtype.type(0))
+        a_i, y_i, delta_i = row(a, i), row(y, i), row(delta, i)
+        held, _ = target_sums(a_i, y_i, n_classes, at(a_i, 0))
         for k in range(0, n_classes, step):
-            a_k = widen(load_first(a[i], k, n_classes - k, 0.0))
-            y_k = widen(load_first(y[i], k, n_classes - k, 0.0))
-            store_first(delta[i], k, narrow(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
+            a_k = widen(load_first(a_i, k, n_classes - k, 0.0))
+            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+            store_first(delta_i, k, narrow(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
 
 
 @kernel
@@ -443,14 +444,10 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
     n, n_classes = y.shape
     spread = label_smoothing / n_classes
     for i in range(n):
-        row, label = y[i], labels[i]
-        if label < 0:
-            fill_zero(row)
-            continue
+        label = labels[i]
         for k in range(n_classes):
-            row[k] = spread * (class_weight[k] if class_weight.size else 1.0)
-        own = class_weight[label] if class_weight.size else 1.0
-        row[label] = own * (1.0 - label_smoothing + spread)
+            share = spread + (1.0 - label_smoothing if k == label else 0.0)
+            y[i, k] = share * weight_of(class_weight, k) if label >= 0 else 0.0
 
 
 @kernel

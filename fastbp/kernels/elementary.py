@@ -81,10 +81,10 @@ LOWER = 2.0**-LIFT
 
 @inlined
 def exp_parts(x):
-    """e**x = (1 + tail) * 2**n: the tail and n + the rounder.
+    """e**x = (1 + r + small) * 2**n: the head r, the small rest, and n + the rounder.
 
-    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept and added to the
-    polynomial, and the leading 1 is added last: it carries the only large rounding.
+    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small part, which the
+    caller adds as late as it can: the three together are far more precise than their sum.
     """
     rounder = pick(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
@@ -93,17 +93,16 @@ def exp_parts(x):
     lo = pick(x, -LN2_LO_32, -LN2_LO_64)
     r = fma(n, lo, r_hi)
     r_lost = fma(n, lo, r_hi - r)
-    q = horner(r, EXP_TAIL_32, EXP_TAIL_64)
-    return r + fma(r * r, q, r_lost), shifted
+    return r, fma(r * r, horner(r, EXP_TAIL_32, EXP_TAIL_64), r_lost), shifted
 
 
 @inlined
 def exp_lanes(x):
-    tail, shifted = exp_parts(x)
+    r, small, shifted = exp_parts(x)
     # Two factors, so that neither overflows early nor rounds a subnormal result twice
     negative = x < 0.0
     power = power_of_two(shifted, select(negative, x * 0.0 + LIFT, x * 0.0 - 1.0))
-    y = fma(tail, power, power) * select(negative, x * 0.0 + LOWER, x * 0.0 + 2.0)
+    y = fma(r + small, power, power) * select(negative, x * 0.0 + LOWER, x * 0.0 + 2.0)
     y = select(x < pick(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, y)
     return select(pick(x, EXP_INF_32, EXP_INF_64) < x, math.inf, y)
 
@@ -142,9 +141,9 @@ def log1p_lanes(x):
 def _lifted_exp_of_minus(z):
     """2**LIFT * exp(-|z|), which is never subnormal where it is not 0."""
     x = 0.0 - magnitude(z)
-    tail, shifted = exp_parts(x)
+    r, small, shifted = exp_parts(x)
     power = power_of_two(shifted, LIFT)
-    return select(x < pick(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, fma(tail, power, power))
+    return select(x < pick(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, fma(r + small, power, power))
 
 
 @inlined

@@ -19,6 +19,7 @@ from fastbp._compile import inlined
 from fastbp._llvm import (
     fill,
     fma,
+    lane,
     larger,
     load,
     load_first,
@@ -27,6 +28,7 @@ from fastbp._llvm import (
     narrow,
     pick,
     power_of_two,
+    scalar,
     select,
     widen,
     width,
@@ -43,8 +45,8 @@ LIFT_32, LIFT_64 = 50.0, 200.0
 # Rows this short are turned: a register then holds one class of many rows, instead of half a row
 SHORT = 64
 
-# Registers summed before the partial sum is added to the total without rounding
-BLOCK = 32
+# More than any lifted exponential: sums that start here need half the work to lose nothing
+HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
 
 
 @inlined
@@ -59,25 +61,46 @@ def frame(m):
 
 
 @inlined
+def row_frame(m):
+    """The frame of a row with the scalar maximum ``m``, as scalars."""
+    shift, floor, lift = frame(lane(m))
+    return scalar(shift), scalar(floor), scalar(lift)
+
+
+@inlined
 def lifted_exp(s, floor, lift):
-    """2**lift * e**s, and 0 below the floor; NaN stays NaN."""
-    tail, shifted = exp_parts(s)
-    power = power_of_two(shifted, lift)
-    return select(s < floor, 0.0, fma(tail, power, power))
+    """2**lift * e**s and what its rounding has lost; 0 below the floor, NaN for NaN.
+
+    p (1 + r + small) with the two large products kept exact: half a unit in the last place, which a sum of many
+    of them can still do without.
+    """
+    r, small, shifted = exp_parts(s)
+    p = power_of_two(shifted, lift)
+    head = fma(r, p, p)
+    rest = fma(small, p, fma(r, p, p - head))
+    e = head + rest
+    vanishes = s < floor
+    return select(vanishes, 0.0, e), select(vanishes, 0.0, (head - e) + rest)
+
+
+@inlined
+def add_below(total, lost, part):
+    """Dekker's FastTwoSum, for a part that is smaller than the total: the sum, and all that sums have lost."""
+    grown = total + part
+    return grown, lost + (part - (grown - total))
 
 
 @inlined
 def add_exactly(total, lost, part):
-    """Knuth's TwoSum: the sum, and what all sums so far have lost."""
+    """Knuth's TwoSum, for any part: the sum, and all that sums have lost."""
     grown = total + part
     from_part = grown - total
     return grown, lost + ((total - (grown - from_part)) + (part - from_part))
 
 
 @inlined
-def largest(row):
+def largest(row, n_classes):
     """The maximum of a row; NaN is passed over (it shows in the sums)."""
-    n_classes = row.size
     step = width(row)
     m = fill(row, -math.inf)
     other = m

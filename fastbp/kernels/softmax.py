@@ -15,9 +15,11 @@ from fastbp._llvm import (
     load_first,
     load_turned,
     narrow,
+    pick,
+    row,
     scalar,
     select,
-    stack_tile,
+    stack_row,
     store,
     store_first,
     store_turned,
@@ -27,51 +29,48 @@ from fastbp._llvm import (
 )
 from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
-    BLOCK,
+    HEAD_32,
+    HEAD_64,
     SHORT,
+    add_below,
     add_exactly,
     factor_parts,
     frame,
     largest,
     largest_turned,
     lifted_exp,
+    row_frame,
 )
 
 
 @inlined
-def row_frame(m):
-    """The frame of a row with the scalar maximum ``m``, as scalars."""
-    shift, floor, lift = frame(lane(m))
-    return scalar(shift), scalar(floor), scalar(lift)
+def head_of_sum(like):
+    return pick(like, HEAD_32, HEAD_64)
 
 
 @inlined
-def exponentials(row, m, e):
+def exponentials(z_i, n_classes, m, e):
     """Write e_k = 2**lift e**(z_k - shift) and return their sum."""
     shift, floor, lift = row_frame(m)
-    n_classes = row.size
-    step = width(row)
+    step = width(z_i)
     whole = n_classes - n_classes % step
-    total = widen(fill(row, 0.0))
-    lost = total
-    for start in range(0, whole, BLOCK * step):
-        part = widen(fill(row, 0.0))
-        for k in range(start, min(start + BLOCK * step, whole), step):
-            e_k = lifted_exp(load(row, k) - shift, floor, lift)
-            part = part + widen(e_k)
-            store(e, k, e_k)
-        total, lost = add_exactly(total, lost, part)
+    total = fill(z_i, head_of_sum(z_i))
+    lost = fill(z_i, 0.0)
+    for k in range(0, whole, step):
+        e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
+        total, lost = add_below(total, lost + e_lost, e_k)
+        store(e, k, e_k)
     if whole < n_classes:
-        e_k = lifted_exp(load_first(row, whole, n_classes - whole, -math.inf) - shift, floor, lift)
-        total, lost = add_exactly(total, lost, widen(e_k))
+        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
+        e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
+        total, lost = add_below(total, lost + e_lost, e_k)
         store_first(e, whole, e_k, n_classes - whole)
-    return sum_lanes(total) + sum_lanes(lost)
+    return sum_lanes(widen(total - head_of_sum(z_i))) + sum_lanes(widen(lost))
 
 
 @inlined
-def times_factor(e, high, low):
+def times_factor(e, n_classes, high, low):
     """e_k * (high + low), in place."""
-    n_classes = e.size
     step = width(e)
     whole = n_classes - n_classes % step
     for k in range(0, whole, step):
@@ -83,28 +82,25 @@ def times_factor(e, high, low):
 
 
 @inlined
-def log_total(row, m):
+def log_total(z_i, n_classes, m):
     """ln(sum_k e**(z_k - m)) >= 0, float64: the maximum's own term, exactly 1, never enters the sum."""
     wide_m = widen(lane(m))
     shift, floor, lift = frame(wide_m)
-    e_max = scalar(lifted_exp(wide_m - shift, floor, lift))
+    e_max, _ = lifted_exp(wide_m - shift, floor, lift)
     shift, floor, lift = scalar(shift), scalar(floor), scalar(lift)
-    n_classes = row.size
-    step = width(row)
-    rest = widen(fill(row, 0.0))
+    step = width(z_i)
+    rest = widen(fill(z_i, 0.0))
     lost = rest
-    ties = fill(row, 0.0)
-    for start in range(0, n_classes, BLOCK * step):
-        part = widen(fill(row, 0.0))
-        for k in range(start, min(start + BLOCK * step, n_classes), step):
-            z_k = load_first(row, k, n_classes - k, -math.inf)
-            at_max = z_k == m
-            e_k = lifted_exp(widen(z_k) - shift, floor, lift)
-            part = part + select(at_max, 0.0, e_k)
-            ties = ties + select(at_max, fill(row, 1.0), 0.0)
-        rest, lost = add_exactly(rest, lost, part)
-    others = sum_lanes(rest) + sum_lanes(lost) + (sum_lanes(ties) - 1) * e_max
-    return scalar(log1p_lanes(lane(others / e_max)))
+    ties = fill(z_i, 0.0)
+    for k in range(0, n_classes, step):
+        z_k = load_first(z_i, k, n_classes - k, -math.inf)
+        at_max = z_k == m
+        e_k, e_lost = lifted_exp(widen(z_k) - shift, floor, lift)
+        e_k, e_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
+        rest, lost = add_exactly(rest, lost + e_lost, e_k)
+        ties = ties + select(at_max, fill(z_i, 1.0), 0.0)
+    others = sum_lanes(rest) + sum_lanes(lost) + (sum_lanes(ties) - 1.0) * scalar(e_max)
+    return scalar(log1p_lanes(lane(others / scalar(e_max))))
 
 
 @kernel
@@ -130,7 +126,7 @@ def row_max(z, z_max):
     array([ 3., -1.])
     """
     for i in range(z.shape[0]):
-        z_max[i] = largest(z[i])
+        z_max[i] = largest(row(z, i), z.shape[1])
 
 
 @kernel
@@ -165,19 +161,20 @@ def softmax(z, a):
     n, n_classes = z.shape
     if n_classes <= SHORT:
         step = width(z)
-        tile = stack_tile(z, SHORT)
+        tile = stack_row(z, SHORT)
         for i in range(0, n, step):
             for k in range(0, n_classes, step):
                 load_turned(z, i, k, tile)
             m = largest_turned(tile, n_classes)
             shift, floor, lift = frame(m)
-            total = widen(fill(tile, 0.0))
-            lost = total
+            total = fill(tile, head_of_sum(tile))
+            lost = fill(tile, 0.0)
             for k in range(n_classes):
-                e_k = lifted_exp(load(tile, k * step) - shift, floor, lift)
-                total = total + widen(e_k)
+                e_k, e_lost = lifted_exp(load(tile, k * step) - shift, floor, lift)
+                total, lost = add_below(total, lost + e_lost, e_k)
                 store(tile, k * step, e_k)
-            high, low = factor_parts(1.0, total, tile)
+            total_64 = widen(total - head_of_sum(tile)) + widen(lost)
+            high, low = factor_parts(1.0, total_64, tile)
             for k in range(n_classes):
                 e_k = load(tile, k * step)
                 store(tile, k * step, fma(e_k, high, e_k * low))
@@ -185,9 +182,10 @@ def softmax(z, a):
                 store_turned(tile, a, i, k)
     else:
         for i in range(n):
-            total = exponentials(z[i], largest(z[i]), a[i])
-            high, low = factor_parts(1.0, lane(total), a)
-            times_factor(a[i], scalar(high), scalar(low))
+            z_i, a_i = row(z, i), row(a, i)
+            total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
+            high, low = factor_parts(1.0, lane(total), a_i)
+            times_factor(a_i, n_classes, scalar(high), scalar(low))
 
 
 @kernel
@@ -218,13 +216,13 @@ def log_softmax(z, log_a):
     n, n_classes = z.shape
     step = width(z)
     for i in range(n):
-        row, out = z[i], log_a[i]
-        m = largest(row)
+        z_i, log_a_i = row(z, i), row(log_a, i)
+        m = largest(z_i, n_classes)
         high = scalar(widen(lane(m)))
-        below = log_total(row, m)
+        below = log_total(z_i, n_classes, m)
         for k in range(0, n_classes, step):
-            z_k = load_first(row, k, n_classes - k, 0.0)
-            store_first(out, k, narrow((widen(z_k) - high) - below, z_k), n_classes - k)
+            z_k = load_first(z_i, k, n_classes - k, 0.0)
+            store_first(log_a_i, k, narrow((widen(z_k) - high) - below, z_k), n_classes - k)
 
 
 @kernel
@@ -249,7 +247,9 @@ def logsumexp(z, lse):
     >>> lse
     array([0.69314718])
     """
-    for i in range(z.shape[0]):
-        m = largest(z[i])
+    n, n_classes = z.shape
+    for i in range(n):
+        z_i = row(z, i)
+        m = largest(z_i, n_classes)
         wide_m = scalar(widen(lane(m)))
-        lse[i] = wide_m + log_total(z[i], m)
+        lse[i] = wide_m + log_total(z_i, n_classes, m)
