@@ -98,6 +98,18 @@ def output_error_mp(row, y):
 
 
 @_exactly
+def exp_mp(x):
+    """e^x."""
+    return mp.exp(mp.mpf(float(x)))
+
+
+@_exactly
+def log1p_mp(x):
+    """ln (1 + x)."""
+    return mp.log(1 + mp.mpf(float(x)))
+
+
+@_exactly
 def sigmoid_mp(z):
     """1 / (1 + e^-z)."""
     return 1 / (1 + mp.exp(-mp.mpf(float(z))))
