@@ -56,6 +56,7 @@ def test_public_names_are_documented(name):
 
 
 def test_every_kernel_is_documented():
-    for name in fastbp.kernels.__all__:
-        kernel = getattr(fastbp.kernels, name)
-        assert inspect.getdoc(getattr(kernel, "py_func", kernel)), name
+    kernels = {name: getattr(fastbp.kernels, name) for name in fastbp.kernels.__all__}
+    # Compiled or not: a dispatcher's own docstring is Numba's.
+    functions = {name: getattr(kernel, "py_func", kernel) for name, kernel in kernels.items()}
+    assert not [name for name, function in functions.items() if not inspect.getdoc(function)]
