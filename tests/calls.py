@@ -132,9 +132,10 @@ def assert_rows_independent(make, *arrays):
         assert_same_results(found, expected, f"rows {first} to {last} of {n}:")
 
 
-def assert_one_specialisation(make, dtypes=("float32", "float64")):
+def assert_one_specialisation(make, kernel=None):
     """Shapes, alignments and values do not matter: a kernel compiles once for each dtype."""
     __tracebackhide__ = True
+    dtypes = "float32", "float64"
     for dtype in dtypes:
         calls = [make(shape, np.dtype(dtype)) for shape in ((1, 1), (3, 17), (16, 64))]
         for call in calls:
@@ -144,7 +145,7 @@ def assert_one_specialisation(make, dtypes=("float32", "float64")):
     # a read-only array is a type of its own; the checked functions make no use of it
     compiled = [
         signature
-        for signature in calls[0].kernel.signatures
+        for signature in (kernel or calls[0].kernel).signatures
         if not any("readonly" in str(argument) for argument in signature)
     ]
     assert len(compiled) == len(dtypes), compiled
