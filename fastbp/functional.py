@@ -595,7 +595,7 @@ def _cost(
     class_weight = _checks.as_class_weight(weight, n_classes, dtype)
     row_weight = _checks.as_row_weight(sample_weight, row_shape, "sample_weight")
     if mean:
-        class_weight, row_weight = _unit_scale(class_weight), _unit_scale(row_weight)
+        row_weight = _unit_scale(row_weight)
     y = _checks.as_array(y, "y")
 
     if y.ndim == len(shape):
@@ -605,6 +605,8 @@ def _cost(
         divisor = kernels.loss_sum(row_weight) if row_weight.size else float(n)
     else:
         given = labels = _checks.as_labels(y, row_shape, n_classes, "y", ignore_index)
+        if mean:
+            class_weight = _unit_scale(class_weight)
         kept = labels >= 0 if ignore_index is not None else None
         if kept is not None and (row_weight.size or smoothing > 0):
             # A kernel skips an ignored row by its label; target rows and the sum below cannot.
