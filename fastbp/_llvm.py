@@ -273,7 +273,19 @@ def pick(like: Any, single: Any, double: Any) -> Any:
     return np.float32(single) if like.dtype == np.float32 else np.float64(double)
 
 
-def _emit_horner(_typing: Any, x: Any, single: Any, double: Any) -> Any:
+def _estrin(terms: list[Any], x: Any, multiply_add: Callable[..., Any], square: Any) -> Any:
+    """Polynomial by Estrin's scheme: pairs first, so that the steps wait for each other less often."""
+    powers = x
+    while len(terms) > 1:
+        pairs = [
+            multiply_add(terms[i + 1], powers, terms[i]) for i in range(0, len(terms) - 1, 2)
+        ]
+        terms = pairs + terms[2 * len(pairs) :]
+        powers = square(powers) if len(terms) > 1 else powers
+    return terms[0]
+
+
+def _emit_polynomial(_typing: Any, x: Any, single: Any, double: Any) -> Any:
     chosen, tuple_type = (1, single) if x.dtype == types.float32 else (2, double)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -281,22 +293,20 @@ def _emit_horner(_typing: Any, x: Any, single: Any, double: Any) -> Any:
             _as_lanes(context, builder, x, c, tuple_type.dtype)
             for c in cgutils.unpack_tuple(builder, args[chosen], len(tuple_type))
         ]
-        value = terms.pop()
-        while terms:
-            value = _call(builder, "llvm.fma", value.type, [value, args[0], terms.pop()])
-        return value
+
+        def multiply_add(u: Any, v: Any, w: Any) -> Any:
+            return _call(builder, "llvm.fma", u.type, [u, v, w])
+
+        return _estrin(terms, args[0], multiply_add, lambda u: builder.fmul(u, u))
 
     return x(x, single, double), codegen
 
 
-@_primitive(_emit_horner)
-def horner(x: Any, single: Any, double: Any) -> Any:
-    """c0 + x (c1 + x (c2 + ...)) with the coefficients of x's dtype, each step a fused multiply-add."""
-    terms = list(single if x.dtype == np.float32 else double)
-    value = x.dtype.type(terms.pop()) + 0 * x
-    while terms:
-        value = fma(value, x, x.dtype.type(terms.pop()))
-    return value
+@_primitive(_emit_polynomial)
+def polynomial(x: Any, single: Any, double: Any) -> Any:
+    """c0 + c1 x + c2 x**2 + ... with the coefficients of x's dtype, in fused multiply-adds (Estrin)."""
+    terms = [x.dtype.type(c) for c in (single if x.dtype == np.float32 else double)]
+    return _estrin(terms, x, fma, lambda u: u * u)
 
 
 # Bits of floating-point numbers
@@ -421,19 +431,21 @@ def widen(x: Any) -> Any:
     return x.astype(np.float64)
 
 
-def _emit_narrow(_typing: Any, x: Any, like: Any) -> Any:
-    narrow_type = Lanes(like.dtype, x.count)
+def _emit_convert(_typing: Any, x: Any, like: Any) -> Any:
+    converted = Lanes(like.dtype, x.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        same = like.dtype == x.dtype
-        return args[0] if same else builder.fptrunc(args[0], _ir_type(narrow_type))
+        if like.dtype == x.dtype:
+            return args[0]
+        cast = builder.fpext if like.dtype == types.float64 else builder.fptrunc
+        return cast(args[0], _ir_type(converted))
 
-    return narrow_type(x, like), codegen
+    return converted(x, like), codegen
 
 
-@_primitive(_emit_narrow)
-def narrow(x: Any, like: Any) -> Any:
-    """The same lanes rounded to the dtype of the array or lanes ``like``."""
+@_primitive(_emit_convert)
+def convert(x: Any, like: Any) -> Any:
+    """The same lanes, rounded where need be to the dtype of the row, array or lanes ``like``."""
     return x.astype(like.dtype)
 
 
@@ -466,6 +478,20 @@ def sum_lanes(x: Any) -> Any:
     while x.size > 1:
         x = x[: x.size // 2] + x[x.size // 2 :]
     return x[0]
+
+
+def _emit_any_lane(_typing: Any, mask: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(mask.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(mask), codegen
+
+
+@_primitive(_emit_any_lane)
+def any_lane(mask: Any) -> Any:
+    """Whether the mask is set anywhere."""
+    return bool(np.any(mask))
 
 
 def _emit_max_lanes(_typing: Any, x: Any) -> Any:

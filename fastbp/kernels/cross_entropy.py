@@ -10,6 +10,7 @@ import math
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     at,
+    convert,
     fill,
     fma,
     lane,
@@ -17,7 +18,6 @@ from fastbp._llvm import (
     load_first,
     load_like,
     load_turned,
-    narrow,
     put,
     row,
     scalar,
@@ -34,12 +34,13 @@ from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
     SHORT,
     add_exactly,
+    exponentials,
+    exponentials_turned,
     factor_parts,
-    frame,
     largest,
     largest_turned,
-    lifted_exp,
-    row_frame,
+    others_of,
+    others_of_turned,
 )
 from fastbp.kernels.softmax import log_total, times_factor
 
@@ -56,39 +57,6 @@ def fill_zero(error, n_classes):
 
 
 @inlined
-def add_other(z_k, m, frame_of_row, rest, lost, ties):
-    """e_k, with the sums grown by it where it is not a maximum, and the count of maxima."""
-    shift, floor, lift = frame_of_row
-    at_max = z_k == m
-    e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
-    other, other_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
-    rest, lost = add_exactly(rest, lost + other_lost, other)
-    return e_k, rest, lost, ties + select(at_max, 1.0, rest * 0.0)
-
-
-@inlined
-def rest_and_exponentials(z_i, n_classes, m, e):
-    """Write e_k = 2**lift e**(z_k - shift); return the sum of all but the maximum's, and that, float64."""
-    frame_of_row = row_frame(m)
-    e_max, e_max_lost = lifted_exp(lane(m - frame_of_row[0]), frame_of_row[1], frame_of_row[2])
-    step = width(z_i)
-    whole = n_classes - n_classes % step
-    rest = fill(z_i, 0.0)
-    lost = rest
-    ties = rest
-    for k in range(0, whole, step):
-        e_k, rest, lost, ties = add_other(load(z_i, k), m, frame_of_row, rest, lost, ties)
-        store(e, k, e_k)
-    if whole < n_classes:
-        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
-        e_k, rest, lost, ties = add_other(z_k, m, frame_of_row, rest, lost, ties)
-        store_first(e, whole, e_k, n_classes - whole)
-    top = scalar(widen(e_max) + widen(e_max_lost))
-    others = sum_lanes(widen(rest)) + sum_lanes(widen(lost))
-    return others + (sum_lanes(widen(ties)) - 1.0) * top, top
-
-
-@inlined
 def long_rows(z, labels, row_weight, loss, delta, scale):
     n, n_classes = z.shape
     for i in range(n):
@@ -100,11 +68,12 @@ def long_rows(z, labels, row_weight, loss, delta, scale):
             continue
         m = largest(z_i, n_classes)
         z_label = at(z_i, label)  # read now: delta may be z
-        rest, e_max = rest_and_exponentials(z_i, n_classes, m, delta_i)
-        total = rest + e_max
+        top, total = exponentials(z_i, n_classes, m, delta_i)
+        others = others_of(delta_i, n_classes, top, total)
         gap = scalar(widen(lane(m))) - scalar(widen(lane(z_label)))
-        loss[i] = weight * (scalar(log1p_lanes(lane(rest / e_max))) + gap)
-        others = rest if z_label == m else total - at(delta_i, label)
+        loss[i] = weight * (scalar(log1p_lanes(lane(others / top))) + gap)
+        if z_label != m:
+            others = total - at(delta_i, label)
         gain = scale * weight
         high, low = factor_parts(gain, lane(total), delta_i)
         times_factor(delta_i, n_classes, scalar(high), scalar(low))
@@ -128,18 +97,8 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
             put(wide, r, scale * weight_of(row_weight, q))
         z_label = load(at_label, 0)
         m = largest_turned(tile, n_classes)
-        shift, floor, lift = frame(m)
-        e_max, e_max_lost = lifted_exp(m - shift, floor, lift)
-        rest = fill(tile, 0.0)
-        lost = rest
-        ties = fill(tile, -1.0)
-        for k in range(n_classes):
-            z_k = load(tile, k * step)
-            e_k, rest, lost, ties = add_other(z_k, m, (shift, floor, lift), rest, lost, ties)
-            store(tile, k * step, e_k)
-        top = widen(e_max) + widen(e_max_lost)
-        others = fma(widen(ties), top, widen(rest) + widen(lost))
-        total = others + top
+        top, total = exponentials_turned(tile, n_classes, m)
+        others = others_of_turned(tile, n_classes, top, total)
         for r in range(step):
             q = i + min(r, held - 1)
             put(at_label, r, at(tile, max(labels[q], 0) * step + r))
@@ -247,17 +206,18 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
             continue
         m = largest(z_i, n_classes)
         held, gaps = target_sums(z_i, y_i, n_classes, m)
-        rest, e_max = rest_and_exponentials(z_i, n_classes, m, delta_i)
-        total = rest + e_max
-        loss[i] = weight * (held * scalar(log1p_lanes(lane(rest / e_max))) + gaps)
+        top, total = exponentials(z_i, n_classes, m, delta_i)
+        rest = others_of(delta_i, n_classes, top, total)
+        loss[i] = weight * (held * scalar(log1p_lanes(lane(rest / top))) + gaps)
+        e_top = scalar(widen(convert(lane(top), delta_i)))
         gain = scale * weight
         share = held / total
         for k in range(0, n_classes, step):
             e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
             y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            others = select(e_k == e_max, rest, total - e_k)
+            others = select(e_k == e_top, rest, total - e_k)
             d_k = select(y_k == held, 0.0 - others * share, fma(e_k, share, 0.0 - y_k))
-            store_first(delta_i, k, narrow(d_k * gain, delta_i), n_classes - k)
+            store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
 
 
 @inlined
@@ -314,7 +274,7 @@ def cross_entropy(z, labels, row_weight, loss):
         z_i = row(z, i)
         m = largest(z_i, n_classes)
         gap = scalar(widen(lane(m))) - scalar(widen(lane(at(z_i, labels[i]))))
-        loss[i] = weight * (log_total(z_i, n_classes, m) + gap)
+        loss[i] = weight * (log_total(z_i, n_classes, m, z_i) + gap)
 
 
 @kernel
@@ -348,7 +308,7 @@ def cross_entropy_targets(z, y, row_weight, loss):
         z_i, y_i = row(z, i), row(y, i)
         m = largest(z_i, n_classes)
         held, gaps = target_sums(z_i, y_i, n_classes, m)
-        loss[i] = weight * (held * log_total(z_i, n_classes, m) + gaps)
+        loss[i] = weight * (held * log_total(z_i, n_classes, m, z_i) + gaps)
 
 
 @kernel
@@ -415,7 +375,7 @@ def output_error_targets(a, y, delta):
         for k in range(0, n_classes, step):
             a_k = widen(load_first(a_i, k, n_classes - k, 0.0))
             y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            store_first(delta_i, k, narrow(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
+            store_first(delta_i, k, convert(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
 
 
 @kernel

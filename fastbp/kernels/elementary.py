@@ -14,7 +14,7 @@ from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     binary_exponent,
     fma,
-    horner,
+    polynomial,
     lane,
     magnitude,
     pick,
@@ -83,17 +83,17 @@ LOWER = 2.0**-LIFT
 def exp_parts(x):
     """e**x = (1 + r + small) * 2**n: the head r, the small rest, and n + the rounder.
 
-    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small part, which the
-    caller adds as late as it can: the three together are far more precise than their sum.
+    Cody and Waite's reduction x = n ln 2 + r, where n times the low part of ln 2 goes straight into the small
+    rest.  The caller adds the parts as late as it can: together they are far more precise than their sum.
     """
     rounder = pick(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
     n = shifted - rounder
-    r_hi = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
-    lo = pick(x, -LN2_LO_32, -LN2_LO_64)
-    r = fma(n, lo, r_hi)
-    r_lost = fma(n, lo, r_hi - r)
-    return r, fma(r * r, horner(r, EXP_TAIL_32, EXP_TAIL_64), r_lost), shifted
+    r = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
+    low = n * pick(x, -LN2_LO_32, -LN2_LO_64)
+    # e**(r + low) = e**r (1 + low), with as many terms of e**r as low has digits that count
+    low = fma(low, r * polynomial(r, (1.0,), (1.0, 0.5)), low)
+    return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), low), shifted
 
 
 @inlined
@@ -122,7 +122,7 @@ def log1p_lanes(x):
     f_lost = fma(lost * 0.5, power, scaled - f)
     s = f / (f + 2.0)
     w = s * s
-    tail = s * (f - w * horner(w, LOG_TAIL_32, LOG_TAIL_64))
+    tail = s * (f - w * polynomial(w, LOG_TAIL_32, LOG_TAIL_64))
     # what f lost counts 1 / (1 + f) = (1 - s) / (1 + s) times in the logarithm
     f_lost = f_lost * fma(s, 2.0 * s - 2.0, 1.0)
     # k ln 2 + f rounds once; what it loses joins the small terms

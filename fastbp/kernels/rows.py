@@ -17,6 +17,8 @@ import math
 
 from fastbp._compile import inlined
 from fastbp._llvm import (
+    any_lane,
+    convert,
     fill,
     fma,
     lane,
@@ -25,11 +27,13 @@ from fastbp._llvm import (
     load_first,
     magnitude,
     max_lanes,
-    narrow,
     pick,
     power_of_two,
     scalar,
     select,
+    store,
+    store_first,
+    sum_lanes,
     widen,
     width,
 )
@@ -38,15 +42,19 @@ from fastbp.kernels.elementary import LOG2_E, ROUNDER_32, ROUNDER_64, exp_parts
 # Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact down to the depth.
 NEAR_32, NEAR_64 = 256.0, 2048.0
 
-# e**-DEPTH times 2**24 classes is still below half the smallest subnormal: lower terms are 0
-DEPTH_32, DEPTH_64 = 121.0, 770.0
-LIFT_32, LIFT_64 = 50.0, 200.0
+# Logits this far below the maximum, or further, count as e**-DEPTH: below half the smallest subnormal
+# even if 2**32 classes add theirs
+DEPTH_32, DEPTH_64 = 128.0, 780.0
+LIFT_32, LIFT_64 = 60.0, 200.0
+
+# Sums of lifted exponentials start here, above every term: then FastTwoSum can tell what each addition loses
+HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
+
+# Where all other classes together weigh less than this, the total has lost their digits: sum them again, alone
+CONFIDENT_32, CONFIDENT_64 = 2.0**-16, math.inf
 
 # Rows this short are turned: a register then holds one class of many rows, instead of half a row
 SHORT = 64
-
-# More than any lifted exponential: sums that start here need half the work to lose nothing
-HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
 
 
 @inlined
@@ -69,25 +77,36 @@ def row_frame(m):
 
 @inlined
 def lifted_exp(s, floor, lift):
-    """2**lift * e**s and what its rounding has lost; 0 below the floor, NaN for NaN.
+    """2**lift * e**max(s, floor), and what its last rounding has lost; NaN for NaN.
 
-    p (1 + r + small) with the two large products kept exact: half a unit in the last place, which a sum of many
-    of them can still do without.
+    p (1 + r + small) with the product of r kept exact, so that the last rounding is the only large one;
+    sums of many of them do without even that.
     """
-    r, small, shifted = exp_parts(s)
+    r, small, shifted = exp_parts(select(s < floor, floor, s))
     p = power_of_two(shifted, lift)
     head = fma(r, p, p)
     rest = fma(small, p, fma(r, p, p - head))
     e = head + rest
-    vanishes = s < floor
-    return select(vanishes, 0.0, e), select(vanishes, 0.0, (head - e) + rest)
+    return e, (head - e) + rest
 
 
 @inlined
-def add_below(total, lost, part):
-    """Dekker's FastTwoSum, for a part that is smaller than the total: the sum, and all that sums have lost."""
-    grown = total + part
-    return grown, lost + (part - (grown - total))
+def start_sum(like):
+    """An empty sum of lifted exponentials: its head, and what the head has lost."""
+    return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
+
+
+@inlined
+def add_lifted(total, lost, e, e_lost):
+    """Grow a sum by ``e + e_lost`` (Dekker's FastTwoSum: the sum's head is the larger)."""
+    grown = total + e
+    return grown, lost + (e_lost + (e - (grown - total)))
+
+
+@inlined
+def end_sum(total, lost):
+    """The sum of each lane, float64."""
+    return widen(total - pick(total, HEAD_32, HEAD_64)) + widen(lost)
 
 
 @inlined
@@ -96,6 +115,76 @@ def add_exactly(total, lost, part):
     grown = total + part
     from_part = grown - total
     return grown, lost + ((total - (grown - from_part)) + (part - from_part))
+
+
+@inlined
+def exponentials(z_i, n_classes, m, e):
+    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all, float64."""
+    shift, floor, lift = row_frame(m)
+    step = width(z_i)
+    whole = n_classes - n_classes % step
+    total, lost = start_sum(z_i)
+    for k in range(0, whole, step):
+        e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
+        total, lost = add_lifted(total, lost, e_k, e_lost)
+        store(e, k, e_k)
+    if whole < n_classes:
+        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
+        e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
+        total, lost = add_lifted(total, lost, e_k, e_lost)
+        store_first(e, whole, e_k, n_classes - whole)
+    top, top_lost = lifted_exp(lane(m - shift), floor, lift)
+    return scalar(widen(top) + widen(top_lost)), sum_lanes(end_sum(total, lost))
+
+
+@inlined
+def exponentials_turned(tile, n_classes, m):
+    """Replace the tile's z_k by e_k, as in ``exponentials`` for a row a lane."""
+    shift, floor, lift = frame(m)
+    total, lost = start_sum(tile)
+    for k in range(n_classes):
+        e_k, e_lost = lifted_exp(load(tile, k * width(tile)) - shift, floor, lift)
+        total, lost = add_lifted(total, lost, e_k, e_lost)
+        store(tile, k * width(tile), e_k)
+    top, top_lost = lifted_exp(m - shift, floor, lift)
+    return widen(top) + widen(top_lost), end_sum(total, lost)
+
+
+@inlined
+def others_of(e, n_classes, top, total):
+    """The sum of all e_k but the largest, ``top``, with all its digits."""
+    others = total - top
+    confident = scalar(pick(fill(e, 0.0), CONFIDENT_32, CONFIDENT_64) * lane(top))
+    if others >= confident:
+        return others
+    zeros = widen(fill(e, 0.0))
+    e_top = scalar(convert(lane(top), e))
+    step = width(e)
+    others, lost, ties = zeros, zeros, zeros
+    for k in range(0, n_classes, step):
+        e_k = load_first(e, k, n_classes - k, 0.0)
+        at_top = e_k == e_top
+        others, lost = add_exactly(others, lost, select(at_top, 0.0, widen(e_k)))
+        ties = ties + select(at_top, 1.0, zeros)
+    return sum_lanes(others) + sum_lanes(lost) + (sum_lanes(ties) - 1.0) * top
+
+
+@inlined
+def others_of_turned(tile, n_classes, top, total):
+    """As ``others_of`` for a row a lane; a lane's result does not depend on the others."""
+    others = total - top
+    e_top = convert(top, tile)
+    unsure = others < pick(tile, CONFIDENT_32, CONFIDENT_64) * top
+    if any_lane(unsure):
+        zeros = top * 0.0
+        alone, lost, ties = zeros, zeros, zeros - 1.0
+        for k in range(n_classes):
+            e_k = load(tile, k * width(tile))
+            at_top = e_k == e_top
+            alone, lost = add_exactly(alone, lost, select(at_top, 0.0, widen(e_k)))
+            ties = ties + select(at_top, 1.0, zeros)
+        others = select(unsure, alone + lost + ties * top, others)
+    return others
 
 
 @inlined
@@ -130,6 +219,6 @@ def factor_parts(gain, total, like):
     """
     inverse = 1.0 / total
     factor = gain * inverse
-    high = narrow(factor, like)
+    high = convert(factor, like)
     missing = fma(0.0 - factor, total, gain) * inverse
-    return high, narrow((factor - widen(high)) + missing, like)
+    return high, convert((factor - widen(high)) + missing, like)

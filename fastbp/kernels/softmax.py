@@ -8,14 +8,13 @@ import math
 
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
+    convert,
     fill,
     fma,
     lane,
     load,
     load_first,
     load_turned,
-    narrow,
-    pick,
     row,
     scalar,
     select,
@@ -29,43 +28,16 @@ from fastbp._llvm import (
 )
 from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
-    HEAD_32,
-    HEAD_64,
     SHORT,
-    add_below,
     add_exactly,
+    exponentials,
+    exponentials_turned,
     factor_parts,
     frame,
     largest,
     largest_turned,
     lifted_exp,
-    row_frame,
 )
-
-
-@inlined
-def head_of_sum(like):
-    return pick(like, HEAD_32, HEAD_64)
-
-
-@inlined
-def exponentials(z_i, n_classes, m, e):
-    """Write e_k = 2**lift e**(z_k - shift) and return their sum."""
-    shift, floor, lift = row_frame(m)
-    step = width(z_i)
-    whole = n_classes - n_classes % step
-    total = fill(z_i, head_of_sum(z_i))
-    lost = fill(z_i, 0.0)
-    for k in range(0, whole, step):
-        e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
-        total, lost = add_below(total, lost + e_lost, e_k)
-        store(e, k, e_k)
-    if whole < n_classes:
-        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
-        e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
-        total, lost = add_below(total, lost + e_lost, e_k)
-        store_first(e, whole, e_k, n_classes - whole)
-    return sum_lanes(widen(total - head_of_sum(z_i))) + sum_lanes(widen(lost))
 
 
 @inlined
@@ -82,25 +54,29 @@ def times_factor(e, n_classes, high, low):
 
 
 @inlined
-def log_total(z_i, n_classes, m):
-    """ln(sum_k e**(z_k - m)) >= 0, float64: the maximum's own term, exactly 1, never enters the sum."""
-    wide_m = widen(lane(m))
-    shift, floor, lift = frame(wide_m)
-    e_max, _ = lifted_exp(wide_m - shift, floor, lift)
+def log_total(z_i, n_classes, m, like):
+    """ln(sum_k e**(z_k - m)) >= 0, float64: the maximum's own term, exactly 1, never enters the sum.
+
+    The exponentials are computed in the dtype of ``like``.
+    """
+    m_lane = convert(lane(m), like)
+    shift, floor, lift = frame(m_lane)
+    top_lane, top_lost = lifted_exp(m_lane - shift, floor, lift)
+    top = scalar(widen(top_lane) + widen(top_lost))
     shift, floor, lift = scalar(shift), scalar(floor), scalar(lift)
+    zeros = convert(fill(z_i, 0.0), like)
+    others, lost, ties = zeros, zeros, zeros
     step = width(z_i)
-    rest = widen(fill(z_i, 0.0))
-    lost = rest
-    ties = fill(z_i, 0.0)
     for k in range(0, n_classes, step):
         z_k = load_first(z_i, k, n_classes - k, -math.inf)
         at_max = z_k == m
-        e_k, e_lost = lifted_exp(widen(z_k) - shift, floor, lift)
+        e_k, e_lost = lifted_exp(convert(z_k, like) - shift, floor, lift)
         e_k, e_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
-        rest, lost = add_exactly(rest, lost + e_lost, e_k)
-        ties = ties + select(at_max, fill(z_i, 1.0), 0.0)
-    others = sum_lanes(rest) + sum_lanes(lost) + (sum_lanes(ties) - 1.0) * scalar(e_max)
-    return scalar(log1p_lanes(lane(others / scalar(e_max))))
+        others, lost = add_exactly(others, lost + e_lost, e_k)
+        ties = ties + select(at_max, 1.0, zeros)
+    below = sum_lanes(widen(others)) + sum_lanes(widen(lost))
+    below += (sum_lanes(widen(ties)) - 1.0) * top
+    return scalar(log1p_lanes(lane(below / top)))
 
 
 @kernel
@@ -166,15 +142,8 @@ def softmax(z, a):
             for k in range(0, n_classes, step):
                 load_turned(z, i, k, tile)
             m = largest_turned(tile, n_classes)
-            shift, floor, lift = frame(m)
-            total = fill(tile, head_of_sum(tile))
-            lost = fill(tile, 0.0)
-            for k in range(n_classes):
-                e_k, e_lost = lifted_exp(load(tile, k * step) - shift, floor, lift)
-                total, lost = add_below(total, lost + e_lost, e_k)
-                store(tile, k * step, e_k)
-            total_64 = widen(total - head_of_sum(tile)) + widen(lost)
-            high, low = factor_parts(1.0, total_64, tile)
+            _, total = exponentials_turned(tile, n_classes, m)
+            high, low = factor_parts(1.0, total, tile)
             for k in range(n_classes):
                 e_k = load(tile, k * step)
                 store(tile, k * step, fma(e_k, high, e_k * low))
@@ -183,7 +152,7 @@ def softmax(z, a):
     else:
         for i in range(n):
             z_i, a_i = row(z, i), row(a, i)
-            total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
+            _, total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
             high, low = factor_parts(1.0, lane(total), a_i)
             times_factor(a_i, n_classes, scalar(high), scalar(low))
 
@@ -219,10 +188,10 @@ def log_softmax(z, log_a):
         z_i, log_a_i = row(z, i), row(log_a, i)
         m = largest(z_i, n_classes)
         high = scalar(widen(lane(m)))
-        below = log_total(z_i, n_classes, m)
+        below = log_total(z_i, n_classes, m, z_i)
         for k in range(0, n_classes, step):
             z_k = load_first(z_i, k, n_classes - k, 0.0)
-            store_first(log_a_i, k, narrow((widen(z_k) - high) - below, z_k), n_classes - k)
+            store_first(log_a_i, k, convert((widen(z_k) - high) - below, z_i), n_classes - k)
 
 
 @kernel
@@ -251,5 +220,5 @@ def logsumexp(z, lse):
     for i in range(n):
         z_i = row(z, i)
         m = largest(z_i, n_classes)
-        wide_m = scalar(widen(lane(m)))
-        lse[i] = wide_m + log_total(z_i, n_classes, m)
+        wide_m = widen(lane(m))
+        lse[i] = scalar(wide_m) + log_total(z_i, n_classes, m, wide_m)
