@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import plain_python
 import pytest
 import reference
 from tolerances import PLAIN, assert_same_bits
@@ -30,11 +31,6 @@ def _between_zones(array):
     return buffer, inside
 
 
-def plain(kernel):
-    """The kernel as plain Python."""
-    return getattr(kernel, "py_func", kernel)
-
-
 @dataclass
 class Call:
     """A kernel and its arguments: inputs, then the arrays it writes, then scalars."""
@@ -44,13 +40,13 @@ class Call:
     written: list
     scalars: tuple = ()
 
-    def __call__(self, kernel=None):
+    def __call__(self):
         """Run on copies between guard zones; the written arrays, a single one bare."""
         inputs = [_between_zones(array) for array in self.inputs]
         before = [buffer.tobytes() for buffer, _ in inputs]
         written = [_between_zones(array) for array in self.written]
         arrays = [inside for _, inside in (*inputs, *written)]
-        (kernel or self.kernel)(*arrays, *self.scalars)
+        self.kernel(*arrays, *self.scalars)
         assert [buffer.tobytes() for buffer, _ in inputs] == before, "an input was written"
         for buffer, inside in written:
             outside = np.ones(buffer.size, bool)
@@ -151,19 +147,20 @@ def assert_one_specialisation(make, kernel=None):
     assert len(compiled) == len(dtypes), compiled
 
 
-def assert_plain_is_close(call, at_least=0):
-    """The kernel as plain Python gives the same, up to the multiply-adds that it cannot fuse.
+def assert_plain_is_close(calls, at_least=0):
+    """Kernels as plain Python give the same, up to the multiply-adds that it cannot fuse.
 
-    ``at_least`` bounds the number below in whose ulp the difference is measured: what a result
-    is a small difference of.
+    ``at_least`` bounds the number below in whose ulp a difference is measured: what a result is
+    a small difference of.
     """
     __tracebackhide__ = True
-    with np.errstate(all="ignore"):
-        found = call(plain(call.kernel))
-    for one, other in zip(_listed(found), _listed(call()), strict=True):
-        at = np.maximum(np.abs(other), at_least) if one.ndim == 2 else other
-        error = reference.ulp_error(one, other, at)
-        assert (error <= PLAIN).all(), f"{error.max()} ulp"
+    # whether arrays are written or read does not matter to the child: all of them come back
+    jobs = [(call.kernel.__name__, (*call.inputs, *call.written, *call.scalars)) for call in calls]
+    for call, found in zip(calls, plain_python.results_of(jobs), strict=True):
+        for one, other in zip(found[len(call.inputs) :], _listed(call()), strict=True):
+            at = np.maximum(np.abs(other), at_least)
+            error = reference.ulp_error(one, other, at)
+            assert (error <= PLAIN).all(), f"{call.kernel.__name__}: {error.max()} ulp"
 
 
 def assert_stays_within_pages(*names):

@@ -216,14 +216,12 @@ def test_gradient():
         np.testing.assert_allclose(error[at] / n, derivative(0, at) / 4, rtol=1e-9, atol=1e-12)
 
 
-@every_kernel
 @pytest.mark.compiled
-def test_compiled_equals_plain_python(dtype, kernel):
-    for shape in ((1, 1, 1), (3, 5, 2), (5, 17, 19)):
-        call = kernel(*shape, dtype)
-        magnitude = getattr(reference, call.kernel.__name__)(*map(np.abs, call.inputs)).max()
-        found = call(calls.plain(call.kernel))
-        np.testing.assert_allclose(found, call(), rtol=0, atol=8 * np.finfo(dtype).eps * magnitude)
+def test_compiled_equals_plain_python(dtype):
+    shapes = (1, 1, 1), (3, 5, 2), (5, 17, 19)
+    some = [kernel(*shape, dtype) for kernel in KERNELS for shape in shapes]
+    # sums of about ten numbers of about one, with and without fused multiply-adds
+    calls.assert_plain_is_close(some, at_least=4.0)
 
 
 @every_kernel

@@ -2,6 +2,7 @@
 
 import calls
 import numpy as np
+import plain_python
 import pytest
 import reference
 from tolerances import assert_same_bits
@@ -82,12 +83,11 @@ def test_step_goes_down_the_gradient():
 
 @pytest.mark.compiled
 def test_compiled_equals_plain_python(dtype):
-    for size in SIZES[:9]:
-        param, grad, velocity = draw(size, dtype)
-        plain = param.copy(), velocity.copy()
-        calls.plain(kernels.momentum_step)(plain[0], grad, plain[1], 0.1, 0.9)
-        found = calls.momentum_step(param, grad, velocity, 0.1, 0.9)()
-        calls.assert_same_results(found, list(plain))
+    batches = [draw(size, dtype) for size in SIZES[:9]]
+    jobs = [("momentum_step", (*batch, 0.1, 0.9)) for batch in batches]
+    for batch, (param, _, velocity) in zip(batches, plain_python.results_of(jobs), strict=True):
+        found = calls.momentum_step(*batch)()
+        calls.assert_same_results(found, [param, velocity])
 
 
 @pytest.mark.compiled

@@ -20,7 +20,7 @@ ULP = {
     "weighted_cross_entropy": (3, 5),
     "scaled_delta": (3, 5),
     "delta_targets": (3, 5),  # of the larger of a sum(y) and y: their difference cancels
-    "output_error": (2, 2),  # of the larger of a sum(y) and y, for a and y as given
+    "output_error": (2, 4),  # of the larger of a sum(y) and y, for a and y as given
     "smoothed_targets": (2, 2),
     "mean_cross_entropy": (2, 2),
 }
