@@ -88,7 +88,7 @@ def main():
     b1, b2 = np.zeros(128, np.float32), np.zeros(10, np.float32)
 
     # The first call compiles; with learning rate 0 it leaves the weights as they are.
-    train(x_train, y_train, w1, b1, w2, b2, 1, 16, 0.0, 0.9, rng)
+    train(x_train, y_train, w1, b1, w2, b2, 1, 16, 0.0, 0.9, np.random.default_rng())
     started = time.perf_counter()
     mean_loss = train(x_train, y_train, w1, b1, w2, b2, 60, 16, 0.3, 0.9, rng)
     seconds = time.perf_counter() - started

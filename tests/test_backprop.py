@@ -1,0 +1,368 @@
+"""The training step, against the same step in longdouble."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from reference_network import Trainer, forward, gradients, norm_error
+
+from fastbp import backprop, kernels
+
+#: No hidden layer, one to four of them, and sizes that no vector divides.
+ARCHITECTURES = [
+    (5, 3),
+    (7, 5, 3),
+    (17, 31, 10),
+    (4, 9, 6, 2),
+    (3, 5, 4, 3, 2),
+    (13, 7, 11, 5, 17, 3),
+    (1, 1, 1),
+    (64, 33, 10),
+]
+architectures = pytest.mark.parametrize(
+    "sizes", ARCHITECTURES, ids=["-".join(map(str, sizes)) for sizes in ARCHITECTURES]
+)
+
+#: Largest error of one step's parameters and velocity, in unit roundoffs of their largest entry.
+STEP_ERROR = 40
+
+
+class Problem:
+    """A network, rows to learn, and all memory that a run needs."""
+
+    def __init__(self, sizes, dtype, n=23, batch_size=8, soft=False, weighted=False, seed=0):
+        rng = np.random.default_rng(seed)
+        self.plan = backprop.make_plan(sizes)
+        n_parameters = backprop.n_parameters(self.plan)
+        self.parameters = rng.normal(scale=0.5, size=n_parameters).astype(dtype)
+        self.velocity = rng.normal(scale=0.01, size=n_parameters).astype(dtype)
+        x = rng.uniform(size=(n, sizes[0])).astype(dtype)
+        labels = rng.integers(0, sizes[-1], n)
+        self.y = reference.onehot(labels, sizes[-1]).astype(dtype)
+        if soft:
+            self.y = rng.dirichlet(np.ones(sizes[-1]), n).astype(dtype)
+        row_weight = rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0)
+        self.data = backprop.make_data(
+            x, None if soft else labels, self.y if soft else None, row_weight
+        )
+        self.order = rng.permutation(n)
+        self.batch_size = batch_size
+        self.n_steps = -(-n // batch_size)
+        self.batch = backprop.make_batch(self.data, batch_size)
+        self.work = backprop.make_workspace(self.plan, batch_size, np.dtype(dtype))
+        self.totals = np.zeros(3)
+
+    @property
+    def layers(self):
+        """Weights and biases."""
+        return (
+            backprop.weight_views(self.plan, self.parameters),
+            backprop.bias_views(self.plan, self.parameters),
+        )
+
+    def trainer(self):
+        """The same network in longdouble."""
+        trainer = Trainer(*self.layers)
+        trainer.v_weights = list(
+            map(reference.wide, backprop.weight_views(self.plan, self.velocity))
+        )
+        trainer.v_biases = list(map(reference.wide, backprop.bias_views(self.plan, self.velocity)))
+        return trainer
+
+    def rows(self, step):
+        """The rows of a step: x, y, and their weights."""
+        rows = self.order[step * self.batch_size : (step + 1) * self.batch_size]
+        weight = self.data.row_weight
+        return self.data.x[rows], self.y[rows], weight[rows] if weight.size else weight
+
+    def train(self, first=0, last=None, *, learning_rate=0.3, momentum=0.9, l2=0.0):
+        """Some steps of an epoch."""
+        return backprop.train(
+            self.plan,
+            self.data,
+            self.order,
+            self.parameters,
+            self.velocity,
+            self.batch,
+            self.work,
+            self.totals,
+            first,
+            self.n_steps if last is None else last,
+            self.batch_size,
+            learning_rate,
+            momentum,
+            l2,
+        )
+
+
+def assert_near(got, exact, unit_roundoffs):
+    __tracebackhide__ = True
+    error = abs(reference.wide(got) - exact).max()
+    assert error <= unit_roundoffs * np.finfo(got.dtype).eps / 2 * abs(exact).max()
+
+
+def assert_steps_match(problem, **hyper):
+    """Each step of an epoch is the step of the reference from the same start."""
+    __tracebackhide__ = True
+    eta_and_mu = {"learning_rate": 0.3, "momentum": 0.9, **hyper}
+    # The step computes with the rate and the momentum as its dtype has them.
+    rounded = {name: problem.parameters.dtype.type(v) for name, v in eta_and_mu.items()}
+    for step in range(problem.n_steps):
+        expected = problem.trainer()
+        x, y, row_weight = problem.rows(step)
+        loss = expected.step(x, y, row_weight, **rounded)
+        problem.totals[:] = 0
+        assert problem.train(step, step + 1, **hyper) == step + 1
+        assert_near(problem.parameters, expected.flat(), STEP_ERROR)
+        assert_near(problem.velocity, expected.flat_velocity(), STEP_ERROR)
+        weight = row_weight.sum() if row_weight.size else len(x)
+        assert problem.totals[2] == pytest.approx(weight, rel=1e-15)
+        relative = 4 * float(np.finfo(problem.parameters.dtype).eps)
+        assert problem.totals[0] == pytest.approx(float(loss * weight), rel=relative, abs=relative)
+
+
+@architectures
+def test_plan_lays_weights_then_biases_without_gaps(sizes):
+    plan = backprop.make_plan(sizes)
+    n_weights = sum(m * n for m, n in itertools.pairwise(sizes))
+    assert backprop.n_parameters(plan) == n_weights + sum(sizes[1:])
+    flat = np.arange(backprop.n_parameters(plan), dtype=np.float32)
+    weights, biases = backprop.weight_views(plan, flat), backprop.bias_views(plan, flat)
+    assert [w.shape for w in weights] == list(itertools.pairwise(sizes))
+    assert [b.shape for b in biases] == [(n,) for n in sizes[1:]]
+    np.testing.assert_array_equal(np.concatenate([p.ravel() for p in (*weights, *biases)]), flat)
+    assert all(np.shares_memory(p, flat) and p.flags.c_contiguous for p in (*weights, *biases))
+
+
+@architectures
+def test_step_matches_the_reference(sizes, dtype):
+    assert_steps_match(Problem(sizes, dtype))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 22, 23])
+def test_step_on_any_batch_size(batch_size, dtype):
+    assert_steps_match(Problem((7, 5, 3), dtype, batch_size=batch_size))
+
+
+@pytest.mark.parametrize(
+    "hyper", [{"momentum": 0.0}, {"l2": 0.1}, {"learning_rate": 1e-3}], ids=str
+)
+def test_step_with_other_rates(hyper, dtype):
+    assert_steps_match(Problem((7, 5, 3), dtype), **hyper)
+
+
+@architectures
+@pytest.mark.parametrize("weighted", [False, True])
+def test_step_on_soft_targets(sizes, weighted, dtype):
+    assert_steps_match(Problem(sizes, dtype, soft=True, weighted=weighted))
+
+
+@architectures
+def test_step_on_weighted_rows(sizes, dtype):
+    assert_steps_match(Problem(sizes, dtype, weighted=True))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_batch_without_weight_has_no_gradient(soft, dtype):
+    problem = Problem((4, 3, 2), dtype, n=8, batch_size=4, soft=soft, weighted=True)
+    problem.data.row_weight[problem.order[:4]] = 0
+    problem.data.row_weight[problem.order[4:]] = 1
+    before, velocity = problem.parameters.copy(), problem.velocity.copy()
+    assert problem.train(0, 1, momentum=0.5) == 1
+    np.testing.assert_array_equal(problem.velocity, velocity * dtype.type(0.5))
+    np.testing.assert_array_equal(problem.parameters, before + problem.velocity)
+    np.testing.assert_array_equal(problem.totals, 0)
+    assert problem.train(1, 2) == 2
+    assert problem.totals[2] == 4
+
+
+def test_l2_leaves_biases_alone():
+    plain, penalised = (Problem((4, 3, 2), "float64", n=8) for _ in range(2))
+    plain.train(l2=0.0)
+    penalised.train(l2=0.5)
+    n_weights = plain.plan.weight_at[-1]
+    assert (plain.parameters[:n_weights] != penalised.parameters[:n_weights]).all()
+    np.testing.assert_array_equal(plain.parameters[n_weights:], penalised.parameters[n_weights:])
+    np.testing.assert_array_equal(plain.totals, penalised.totals)  # the loss of the data alone
+
+
+def test_epoch_matches_the_reference_in_the_long_run():
+    problem = Problem((7, 6, 5, 3), "float64", n=50, weighted=True)
+    expected = problem.trainer()
+    for _ in range(20):
+        problem.train(l2=0.01)
+        for step in range(problem.n_steps):
+            expected.step(*problem.rows(step), learning_rate=0.3, momentum=0.9, l2=0.01)
+    np.testing.assert_allclose(problem.parameters, expected.flat().astype(float), atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (5, 3)])
+def test_slices_make_up_an_epoch(sizes, dtype):
+    whole, sliced = Problem(sizes, dtype), Problem(sizes, dtype)
+    whole.train()
+    for step in range(sliced.n_steps):
+        sliced.train(step, step + 1)
+    assert digest(whole) == digest(sliced)
+    np.testing.assert_array_equal(whole.totals, sliced.totals)
+
+
+def digest(problem):
+    """SHA-256 of parameters and velocity."""
+    return hashlib.sha256(problem.parameters.tobytes() + problem.velocity.tobytes()).hexdigest()
+
+
+def test_runs_are_equal_to_the_bit(dtype):
+    first, second = Problem((17, 31, 10), dtype), Problem((17, 31, 10), dtype)
+    for problem in (first, second):
+        for _ in range(5):
+            problem.train()
+    assert digest(first) == digest(second)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_is_learnt_from_stays_as_it_is(soft):
+    problem = Problem((7, 5, 3), "float32", soft=soft, weighted=True)
+    before = [array.copy() for array in (*problem.data, problem.order)]
+    problem.train()
+    for array, expected in zip((*problem.data, problem.order), before, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_step_whose_loss_is_not_finite_is_not_made(value):
+    problem = Problem((5, 3), "float32", n=24)
+    problem.data.x[problem.order[9], 2] = value
+    before = Problem((5, 3), "float32", n=24)
+    before.order[:] = problem.order
+    before.train(0, 1)
+    with np.errstate(invalid="ignore"):
+        assert problem.train() == 1
+    assert digest(problem) == digest(before)
+    np.testing.assert_array_equal(problem.totals, before.totals)
+
+
+@architectures
+@pytest.mark.parametrize("soft", [False, True])
+def test_gradient_matches_the_reference(sizes, soft, dtype):
+    problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True)
+    loss = backprop.gradient(problem.plan, problem.parameters, problem.data, problem.work)
+    weight = problem.data.row_weight
+    exact_loss, exact_w, exact_b = gradients(*problem.layers, problem.data.x, problem.y, weight)
+    assert loss == pytest.approx(float(exact_loss), rel=8 * float(np.finfo(dtype).eps))
+    got = [
+        *backprop.weight_views(problem.plan, problem.work.grad),
+        *backprop.bias_views(problem.plan, problem.work.grad),
+    ]
+    for grad, exact in zip(got, [*exact_w, *exact_b], strict=True):
+        if sizes[-1] == 1:
+            assert not grad.any()  # one class: nothing to learn
+        else:
+            assert norm_error(grad, exact) <= STEP_ERROR
+
+
+@architectures
+def test_logits_match_the_reference_in_any_blocks(sizes, dtype):
+    problem = Problem(sizes, dtype)
+    n, width = 23, int(problem.plan.unit_at[-1])
+    exact = forward(*problem.layers, problem.data.x)[-1]
+    results = []
+    for block in (1, 5, 23, 40):
+        z = np.full((n, sizes[-1]), np.nan, dtype)
+        hidden = np.empty(block * width, dtype)
+        backprop.logits(problem.plan, problem.parameters, problem.data.x, hidden, z, 0, 11)
+        assert np.isnan(z[11:]).all()
+        backprop.logits(problem.plan, problem.parameters, problem.data.x, hidden, z, 11, n)
+        assert_near(z, exact, STEP_ERROR)
+        results.append(z)
+    for z in results[1:]:
+        np.testing.assert_array_equal(z, results[0])
+
+
+def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
+    z = np.array([[1, 3, 2], [5, 5, 1], [-np.inf, 0, 0]])
+    labels = np.empty(3, np.intp)
+    assert backprop.largest(z, labels) == -1
+    np.testing.assert_array_equal(labels, [1, 0, 1])
+    z[1] = np.nan
+    z[2, 2] = np.inf
+    assert backprop.largest(z, labels) == 1
+    assert labels[0] == 1
+
+
+def test_count_correct():
+    z = np.array([[1.0, 3.0], [5.0, 5.0], [0.0, -1.0]])
+    labels, targets = np.array([1, 0, 1]), np.array([[0.2, 0.8], [0.5, 0.5], [0.0, 1.0]])
+    none, no_targets, no_labels = np.empty(0), np.empty((0, 0)), np.empty(0, np.intp)
+    assert backprop.count_correct(z, labels, no_targets, none) == 2
+    assert backprop.count_correct(z, no_labels, targets, none) == 2
+    weight = np.array([0.5, 2.0, 7.0])
+    assert backprop.count_correct(z, labels, no_targets, weight) == 2.5
+    assert backprop.count_correct(z, no_labels, targets, weight) == 2.5
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
+def test_shuffle_permutes(n):
+    order = np.full(n, -1)
+    backprop.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    assert n < 7 or (order != np.arange(n)).any()
+
+
+def test_shuffle_is_fair():
+    order, counts = np.empty(3, np.intp), {}
+    for words in np.random.default_rng(0).integers(0, 2**64, (6000, 3), np.uint64):
+        backprop.shuffle(words, order)
+        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
+    assert len(counts) == 6
+    assert all(850 < count < 1150 for count in counts.values())  # 1000 with a deviation of 29
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 50, 100])
+def test_all_finite(value, where, dtype):
+    flat = np.ones(101, dtype)
+    assert backprop.all_finite(flat)
+    assert backprop.all_finite(flat[:0])
+    flat[where] = value
+    assert not backprop.all_finite(flat)
+
+
+def test_a_slice_is_never_without_rows():
+    assert backprop.rows_per_slice(backprop.make_plan((50_000, 50_000)), passes=3) == 1
+    assert backprop.rows_per_slice(backprop.make_plan((64, 32, 10)), passes=3) > 1000
+
+
+@pytest.mark.compiled
+def test_one_specialisation_per_dtype_serves_every_architecture():
+    for sizes in ARCHITECTURES:
+        for soft in (False, True):
+            for weighted in (False, True):
+                problem = Problem(sizes, "float32", soft=soft, weighted=weighted)
+                problem.train()
+    assert len(backprop.train.signatures) <= 2  # other tests may have trained in float64
+    for name in ("dense_forward", "hidden_error", "weight_gradient", "momentum_step"):
+        types = {tuple(signature[:3]) for signature in getattr(kernels, name).signatures}
+        assert len([t for t in types if "float32" in str(t[0])]) <= 1
+
+
+@pytest.mark.compiled
+def test_steps_allocate_nothing():
+    from numba.core.runtime import _nrt_python, rtsys
+
+    enabled = _nrt_python.memsys_stats_enabled()
+    _nrt_python.memsys_enable_stats()
+    try:
+        problem = Problem((7, 5, 3), "float32", n=400, weighted=True)
+        problem.train(0, 1)
+        counts = []
+        for last in (2, 50):
+            before = rtsys.get_allocation_stats()
+            problem.train(1, last)
+            after = rtsys.get_allocation_stats()
+            counts.append(after.alloc - before.alloc)
+    finally:
+        if not enabled:
+            _nrt_python.memsys_disable_stats()
+    assert counts[0] == counts[1]
