@@ -46,7 +46,8 @@ def test_ulp_error_equals_the_oracle(exact_type):
     found = [_ulp.ulp_error_mp(g, x, dtype) for g, x in zip(got, numbers, strict=True)]
     # 2^1024 is no float64, nor a number made from one
     smaller = np.abs(exact) < np.ldexp(exact_type(1), 1023)
-    expected = expected[smaller].astype(float)
+    with np.errstate(over="ignore"):
+        expected = expected[smaller].astype(float)
     np.testing.assert_allclose(np.array(found)[smaller], expected, rtol=1e-6)
 
 
