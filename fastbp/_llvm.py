@@ -449,35 +449,74 @@ def convert(x: Any, like: Any) -> Any:
     return x.astype(like.dtype)
 
 
-def _fold(builder: Any, x: Any, combine: Callable[[Any, Any], Any]) -> Any:
+def _fold(builder: Any, parts: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """Halve the lanes until one is left: the order is fixed, whatever the machine."""
-    count = x.type.count
+    count = parts[0].type.count
+
+    def lanes_of(x: Any, start: int, stop: int) -> Any:
+        index = ir.Constant(ir.VectorType(_INT32, stop - start), list(range(start, stop)))
+        return builder.shuffle_vector(x, x, index)
+
     while count > 1:
-        count //= 2
-        halves = [
-            builder.shuffle_vector(
-                x,
-                x,
-                ir.Constant(
-                    ir.VectorType(_INT32, count), list(range(start, start + count))
-                ),
-            )
-            for start in (0, count)
-        ]
-        x = combine(*halves)
-    return builder.extract_element(x, ir.Constant(_INT32, 0))
+        half = count // 2
+        lower = tuple(lanes_of(x, 0, half) for x in parts)
+        upper = tuple(lanes_of(x, half, count) for x in parts)
+        parts, count = combine(lower, upper), half
+    return [builder.extract_element(x, ir.Constant(_INT32, 0)) for x in parts]
 
 
-def _emit_sum_lanes(_typing: Any, x: Any) -> Any:
-    return x.dtype(x), lambda context, b, sig, args: _fold(b, args[0], b.fadd)
+def _add_pairs(builder: Any, x: Any, y: Any) -> Any:
+    """Two unevaluated sums (head, lost) added; heads by Knuth's TwoSum."""
+    (a, a_lost), (b, b_lost) = x, y
+    head = builder.fadd(a, b)
+    from_b = builder.fsub(head, a)
+    from_a = builder.fsub(head, from_b)
+    lost = builder.fadd(builder.fsub(a, from_a), builder.fsub(b, from_b))
+    return head, builder.fadd(builder.fadd(a_lost, b_lost), lost)
+
+
+def _emit_sum_lanes(_typing: Any, total: Any, lost: Any) -> Any:
+    result = types.UniTuple(Lanes(types.float64, 1), 2)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if total.dtype == types.float32:
+            # float64 holds sums of float32 with digits to spare
+            wide = _ir_type(Lanes(types.float64, total.count))
+            heads = builder.fadd(builder.fpext(args[0], wide), builder.fpext(args[1], wide))
+            parts = _fold(builder, (heads,), lambda u, v: (builder.fadd(u[0], v[0]),))
+            pair = [parts[0], _constant(ir.DoubleType(), 0.0)]
+        else:
+            pair = list(_fold(builder, tuple(args), lambda u, v: _add_pairs(builder, u, v)))
+        return context.make_tuple(builder, result, pair)
+
+    return result(total, lost), codegen
 
 
 @_primitive(_emit_sum_lanes)
-def sum_lanes(x: Any) -> Any:
-    """Sum of all lanes, by halves."""
-    while x.size > 1:
-        x = x[: x.size // 2] + x[x.size // 2 :]
-    return x[0]
+def sum_lanes(total: Any, lost: Any) -> Any:
+    """Sum of all lanes of an unevaluated sum ``total + lost``: two float64, each in a single lane."""
+    head, low = total.astype(np.float64), lost.astype(np.float64)
+    while head.size > 1:
+        half = head.size // 2
+        a, b = head[:half], head[half:]
+        s = a + b
+        from_b = s - a
+        low = (low[:half] + low[half:]) + ((a - (s - from_b)) + (b - from_b))
+        head = s
+    return head[0], low[0]
+
+
+def _emit_is_double(_typing: Any, like: Any) -> Any:
+    answer = like.dtype == types.float64
+    return types.boolean(like), lambda context, builder, sig, args: _constant(
+        ir.IntType(1), int(answer)
+    )
+
+
+@_primitive(_emit_is_double)
+def is_double(like: Any) -> bool:
+    """Whether the dtype is float64, known when compiling: the other branch leaves no trace."""
+    return bool(like.dtype == np.float64)
 
 
 def _emit_any_lane(_typing: Any, mask: Any) -> Any:
@@ -496,9 +535,10 @@ def any_lane(mask: Any) -> Any:
 
 def _emit_max_lanes(_typing: Any, x: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fold(
-            builder, args[0], lambda u, v: builder.select(builder.fcmp_ordered(">", u, v), u, v)
-        )
+        def larger_of(u: Any, v: Any) -> Any:
+            return (builder.select(builder.fcmp_ordered(">", u[0], v[0]), u[0], v[0]),)
+
+        return _fold(builder, (args[0],), larger_of)[0]
 
     return x.dtype(x), codegen
 

@@ -30,7 +30,6 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
     SHORT,
     add_exactly,
@@ -39,6 +38,7 @@ from fastbp.kernels.rows import (
     factor_parts,
     largest,
     largest_turned,
+    log_one_plus_ratio,
     others_of,
     others_of_turned,
 )
@@ -48,6 +48,11 @@ from fastbp.kernels.softmax import log_total, times_factor
 @inlined
 def weight_of(row_weight, i):
     return row_weight[i] if row_weight.size else 1.0
+
+
+@inlined
+def float64_of(x):
+    return scalar(widen(lane(x)))
 
 
 @inlined
@@ -70,14 +75,16 @@ def long_rows(z, labels, row_weight, loss, delta, scale):
         z_label = at(z_i, label)  # read now: delta may be z
         top, total = exponentials(z_i, n_classes, m, delta_i)
         others = others_of(delta_i, n_classes, top, total)
-        gap = scalar(widen(lane(m))) - scalar(widen(lane(z_label)))
-        loss[i] = weight * (scalar(log1p_lanes(lane(others / top))) + gap)
+        below, low = log_one_plus_ratio(others, top, delta_i)
+        gap = widen(lane(m)) - widen(lane(z_label))
+        loss[i] = scalar(weight * (gap + below + low))
+        not_label = others[0] + others[1]
         if z_label != m:
-            others = total - at(delta_i, label)
+            not_label = (total[0] - widen(lane(at(delta_i, label)))) + total[1]
         gain = scale * weight
-        high, low = factor_parts(gain, lane(total), delta_i)
+        high, low = factor_parts(gain, total, delta_i)
         times_factor(delta_i, n_classes, scalar(high), scalar(low))
-        put(delta_i, label, 0.0 - others / total * gain)
+        put(delta_i, label, scalar(0.0 - not_label / (total[0] + total[1]) * gain))
 
 
 @inlined
@@ -110,14 +117,17 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
         for k in range(0, n_classes, step):
             store_turned(tile, delta, i, k)
         # what is left is one number a row
-        not_label = select(z_label == m, others, total - widen(load(at_label, 0)))
-        error = 0.0 - not_label / total * gain
+        e_label = widen(load(at_label, 0))
+        not_label = select(
+            z_label == m, others[0] + others[1], (total[0] - e_label) + total[1]
+        )
+        error = 0.0 - not_label / (total[0] + total[1]) * gain
         store(wide, 0, error)
         for r in range(held):
             q = i + r
             put(row(delta, q), max(labels[q], 0), at(wide, r))
-        gap = widen(m) - widen(z_label)
-        store(wide, 0, log1p_lanes(others / top) + gap)
+        below, low = log_one_plus_ratio(others, top, tile)
+        store(wide, 0, (widen(m) - widen(z_label)) + below + low)
         for r in range(held):
             q = i + r
             weight = weight_of(row_weight, q)
@@ -207,16 +217,18 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
         m = largest(z_i, n_classes)
         held, gaps = target_sums(z_i, y_i, n_classes, m)
         top, total = exponentials(z_i, n_classes, m, delta_i)
-        rest = others_of(delta_i, n_classes, top, total)
-        loss[i] = weight * (held * scalar(log1p_lanes(lane(rest / top))) + gaps)
-        e_top = scalar(widen(convert(lane(top), delta_i)))
+        others = others_of(delta_i, n_classes, top, total)
+        below, low = log_one_plus_ratio(others, top, delta_i)
+        loss[i] = weight * (held * scalar(below + low) + gaps)
+        not_top, e_top = scalar(others[0] + others[1]), scalar(widen(convert(top[0], delta_i)))
+        all_of_them, all_lost = scalar(total[0]), scalar(total[1])
         gain = scale * weight
-        share = held / total
+        share = held / (all_of_them + all_lost)
         for k in range(0, n_classes, step):
             e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
             y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            others = select(e_k == e_top, rest, total - e_k)
-            d_k = select(y_k == held, 0.0 - others * share, fma(e_k, share, 0.0 - y_k))
+            not_k = select(e_k == e_top, not_top, (all_of_them - e_k) + all_lost)
+            d_k = select(y_k == held, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
             store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
 
 
@@ -225,21 +237,19 @@ def target_sums(z_i, y_i, n_classes, m):
     """sum_k y_k and sum_k y_k (m - z_k), float64."""
     step = width(z_i)
     high = scalar(widen(lane(m)))
-    held = widen(fill(z_i, 0.0))
-    held_lost = held
-    gaps = held
-    gaps_lost = held
+    zeros = widen(fill(z_i, 0.0))
+    held, held_lost, gaps, gaps_lost = zeros, zeros, zeros, zeros
     for k in range(0, n_classes, step):
         y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
         z_k = widen(load_first(z_i, k, n_classes - k, 0.0))
         held, held_lost = add_exactly(held, held_lost, y_k)
         # 0 * inf is NaN, but a class without target costs nothing
         gaps, gaps_lost = add_exactly(gaps, gaps_lost, select(y_k == 0.0, 0.0, y_k * (high - z_k)))
-    # an infinite sum makes NaN of what it lost
-    gaps_sum = sum_lanes(gaps)
-    if not math.isinf(gaps_sum):
-        gaps_sum += sum_lanes(gaps_lost)
-    return sum_lanes(held) + sum_lanes(held_lost), gaps_sum
+    held, held_lost = sum_lanes(held, held_lost)
+    gaps, gaps_lost = sum_lanes(gaps, gaps_lost)
+    # what an infinite sum has lost is NaN
+    cost = scalar(gaps) if math.isinf(scalar(gaps)) else scalar(gaps + gaps_lost)
+    return scalar(held + held_lost), cost
 
 
 @kernel
@@ -273,8 +283,9 @@ def cross_entropy(z, labels, row_weight, loss):
             continue
         z_i = row(z, i)
         m = largest(z_i, n_classes)
-        gap = scalar(widen(lane(m))) - scalar(widen(lane(at(z_i, labels[i]))))
-        loss[i] = weight * (log_total(z_i, n_classes, m, z_i) + gap)
+        below, below_low = log_total(z_i, n_classes, m, z_i)
+        gap = float64_of(m) - float64_of(at(z_i, labels[i]))
+        loss[i] = weight * (gap + below + below_low)
 
 
 @kernel
@@ -308,7 +319,8 @@ def cross_entropy_targets(z, y, row_weight, loss):
         z_i, y_i = row(z, i), row(y, i)
         m = largest(z_i, n_classes)
         held, gaps = target_sums(z_i, y_i, n_classes, m)
-        loss[i] = weight * (held * log_total(z_i, n_classes, m, z_i) + gaps)
+        below, below_low = log_total(z_i, n_classes, m, z_i)
+        loss[i] = weight * (held * (below + below_low) + gaps)
 
 
 @kernel

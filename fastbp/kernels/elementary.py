@@ -83,17 +83,17 @@ LOWER = 2.0**-LIFT
 def exp_parts(x):
     """e**x = (1 + r + small) * 2**n: the head r, the small rest, and n + the rounder.
 
-    Cody and Waite's reduction x = n ln 2 + r, where n times the low part of ln 2 goes straight into the small
-    rest.  The caller adds the parts as late as it can: together they are far more precise than their sum.
+    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small rest, which the
+    caller adds as late as it can: the three together are far more precise than their sum.
     """
     rounder = pick(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
     n = shifted - rounder
-    r = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
-    low = n * pick(x, -LN2_LO_32, -LN2_LO_64)
-    # e**(r + low) = e**r (1 + low), with as many terms of e**r as low has digits that count
-    low = fma(low, r * polynomial(r, (1.0,), (1.0, 0.5)), low)
-    return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), low), shifted
+    r_exact = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
+    low = pick(x, -LN2_LO_32, -LN2_LO_64)
+    r = fma(n, low, r_exact)
+    r_lost = fma(n, low, r_exact - r)
+    return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), r_lost), shifted
 
 
 @inlined
@@ -108,31 +108,37 @@ def exp_lanes(x):
 
 
 @inlined
-def log1p_lanes(x):
+def log1p_parts(x):
+    """ln(1 + x) as a difference: the head and what to take from it; x finite, above -1."""
     # 1 + x = u + lost exactly (Knuth's TwoSum), u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
     u = x + 1.0
     from_x = u - 1.0
     lost = (x - from_x) + (1.0 - (u - from_x))
     k = binary_exponent(u)
-    rounder = pick(x, ROUNDER_32, ROUNDER_64)
-    # half of u and twice the power: 2**-k itself is subnormal at the very top of the range
-    power = power_of_two(rounder - k, 1.0)
-    scaled = fma(u * 0.5, power, -1.0)
-    f = fma(lost * 0.5, power, scaled)
-    f_lost = fma(lost * 0.5, power, scaled - f)
+    # a quarter of u and four times the power: 2**-k itself is subnormal at the very top of the range
+    power = power_of_two(pick(x, ROUNDER_32, ROUNDER_64) - k, 2.0)
+    scaled = fma(u * 0.25, power, -1.0)
+    f = fma(lost * 0.25, power, scaled)
+    f_lost = fma(lost * 0.25, power, scaled - f)
     s = f / (f + 2.0)
     w = s * s
     tail = s * (f - w * polynomial(w, LOG_TAIL_32, LOG_TAIL_64))
     # what f lost counts 1 / (1 + f) = (1 - s) / (1 + s) times in the logarithm
     f_lost = f_lost * fma(s, 2.0 * s - 2.0, 1.0)
     # k ln 2 + f rounds once; what it loses joins the small terms
-    hi = pick(x, LN2_HI_32, LN2_HI_64)
-    head = fma(k, hi, f)
-    head_lost = fma(k, hi, 0.0 - head) + f
+    high = pick(x, LN2_HI_32, LN2_HI_64)
+    head = fma(k, high, f)
+    head_lost = fma(k, high, 0.0 - head) + f
     small = (tail - fma(k, pick(x, LN2_LO_32, LN2_LO_64), f_lost)) - head_lost
-    y = head - small
-    y = select(x == 0.0, x, y)
-    y = select(x == math.inf, x, y)
+    # a quarter of a subnormal has lost digits; ln(1 + x) is x there, and keeps the sign of zero
+    tiny = magnitude(x) < 2.0**-54
+    return select(tiny, x, head), select(tiny, 0.0, small)
+
+
+@inlined
+def log1p_lanes(x):
+    head, small = log1p_parts(x)
+    y = select(x == math.inf, x, head - small)
     y = select(x == -1.0, -math.inf, y)
     return select(x < -1.0, math.nan, y)
 

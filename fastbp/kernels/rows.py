@@ -1,4 +1,4 @@
-"""What the row kernels share: the row's frame, its exponentials, its sums.
+"""What the row kernels share: a row's frame, its exponentials and their sums.
 
 Softmax does not change when a number is taken from all logits.  The usual choice, the row's
 maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows with
@@ -7,10 +7,13 @@ the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here no
 - where |m| is small, nothing is subtracted; the exponentials are brought into range by an integer number of
   powers of two, which is exact;
 - where |m| is large, z - m is exact for every z close enough to m to matter (Sterbenz's lemma), and
-  the others are exactly 0.
+  the others vanish.
 
-All exponentials of a row are 2**LIFT times e**(z - m) times a constant within sqrt(2) of 1, so that those that
+All exponentials of a row are e**(z - m) times 2**LIFT times a constant within sqrt(2) of 1, so that those that
 are subnormal, or vanish, only after the division still carry their full precision into the sums.
+
+Sums are unevaluated pairs (total, lost).  Every function exists twice: for a long row, read a register at a
+time, and, as ``..._turned``, for as many short rows as a register has lanes, one row a lane.
 """
 
 import math
@@ -21,6 +24,7 @@ from fastbp._llvm import (
     convert,
     fill,
     fma,
+    is_double,
     lane,
     larger,
     load,
@@ -37,12 +41,19 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.elementary import LOG2_E, ROUNDER_32, ROUNDER_64, exp_parts
+from fastbp.kernels.elementary import (
+    LOG2_E,
+    ROUNDER_32,
+    ROUNDER_64,
+    exp_parts,
+    log1p_lanes,
+    log1p_parts,
+)
 
 # Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact down to the depth.
 NEAR_32, NEAR_64 = 256.0, 2048.0
 
-# Logits this far below the maximum, or further, count as e**-DEPTH: below half the smallest subnormal
+# Logits further below the maximum count as -inf: e**-DEPTH of it is below half the smallest subnormal
 # even if 2**32 classes add theirs
 DEPTH_32, DEPTH_64 = 128.0, 780.0
 LIFT_32, LIFT_64 = 60.0, 200.0
@@ -77,13 +88,14 @@ def row_frame(m):
 
 @inlined
 def lifted_exp(s, floor, lift):
-    """2**lift * e**max(s, floor), and what its last rounding has lost; NaN for NaN.
+    """2**lift * e**s, and what its last rounding has lost; 0 below the floor, NaN for NaN.
 
     p (1 + r + small) with the product of r kept exact, so that the last rounding is the only large one;
     sums of many of them do without even that.
     """
-    r, small, shifted = exp_parts(select(s < floor, floor, s))
-    p = power_of_two(shifted, lift)
+    below = s < floor
+    r, small, shifted = exp_parts(select(below, floor, s))
+    p = select(below, 0.0, power_of_two(shifted, lift))
     head = fma(r, p, p)
     rest = fma(small, p, fma(r, p, p - head))
     e = head + rest
@@ -91,8 +103,16 @@ def lifted_exp(s, floor, lift):
 
 
 @inlined
+def add_exactly(total, lost, part):
+    """Knuth's TwoSum: the sum, and all that sums have lost."""
+    grown = total + part
+    from_part = grown - total
+    return grown, lost + ((total - (grown - from_part)) + (part - from_part))
+
+
+@inlined
 def start_sum(like):
-    """An empty sum of lifted exponentials: its head, and what the head has lost."""
+    """An empty sum of lifted exponentials."""
     return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
 
 
@@ -104,22 +124,31 @@ def add_lifted(total, lost, e, e_lost):
 
 
 @inlined
-def end_sum(total, lost):
-    """The sum of each lane, float64."""
-    return widen(total - pick(total, HEAD_32, HEAD_64)) + widen(lost)
+def largest(z_i, n_classes):
+    """The maximum of a row; NaN is passed over (it shows in the sums)."""
+    step = width(z_i)
+    m = fill(z_i, -math.inf)
+    other = m
+    paired = n_classes - n_classes % (2 * step)
+    for k in range(0, paired, 2 * step):
+        m = larger(load(z_i, k), m)
+        other = larger(load(z_i, k + step), other)
+    for k in range(paired, n_classes, step):
+        m = larger(load_first(z_i, k, n_classes - k, -math.inf), m)
+    return max_lanes(larger(m, other))
 
 
 @inlined
-def add_exactly(total, lost, part):
-    """Knuth's TwoSum, for any part: the sum, and all that sums have lost."""
-    grown = total + part
-    from_part = grown - total
-    return grown, lost + ((total - (grown - from_part)) + (part - from_part))
+def largest_turned(tile, n_classes):
+    m = fill(tile, -math.inf)
+    for k in range(n_classes):
+        m = larger(load(tile, k * width(tile)), m)
+    return m
 
 
 @inlined
 def exponentials(z_i, n_classes, m, e):
-    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all, float64."""
+    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all, float64 pairs of a lane."""
     shift, floor, lift = row_frame(m)
     step = width(z_i)
     whole = n_classes - n_classes % step
@@ -134,12 +163,12 @@ def exponentials(z_i, n_classes, m, e):
         total, lost = add_lifted(total, lost, e_k, e_lost)
         store_first(e, whole, e_k, n_classes - whole)
     top, top_lost = lifted_exp(lane(m - shift), floor, lift)
-    return scalar(widen(top) + widen(top_lost)), sum_lanes(end_sum(total, lost))
+    return (widen(top), widen(top_lost)), sum_lanes(total - pick(total, HEAD_32, HEAD_64), lost)
 
 
 @inlined
 def exponentials_turned(tile, n_classes, m):
-    """Replace the tile's z_k by e_k, as in ``exponentials`` for a row a lane."""
+    """Replace the tile's z_k by e_k."""
     shift, floor, lift = frame(m)
     total, lost = start_sum(tile)
     for k in range(n_classes):
@@ -147,78 +176,84 @@ def exponentials_turned(tile, n_classes, m):
         total, lost = add_lifted(total, lost, e_k, e_lost)
         store(tile, k * width(tile), e_k)
     top, top_lost = lifted_exp(m - shift, floor, lift)
-    return widen(top) + widen(top_lost), end_sum(total, lost)
+    total = total - pick(total, HEAD_32, HEAD_64)
+    return (widen(top), widen(top_lost)), (widen(total), widen(lost))
+
+
+@inlined
+def without_one(others, lost, ties, top):
+    """The pair of a sum over all but the maxima, of which there are ``ties``, with all but one put back."""
+    value, low = top
+    again = ties - 1.0
+    product = again * value
+    others, lost = add_exactly(others, lost, product)
+    return others, lost + (fma(again, value, 0.0 - product) + again * low)
 
 
 @inlined
 def others_of(e, n_classes, top, total):
-    """The sum of all e_k but the largest, ``top``, with all its digits."""
-    others = total - top
-    confident = scalar(pick(fill(e, 0.0), CONFIDENT_32, CONFIDENT_64) * lane(top))
-    if others >= confident:
-        return others
-    zeros = widen(fill(e, 0.0))
-    e_top = scalar(convert(lane(top), e))
+    """The sum of all e_k but the largest, with all its digits, as a pair."""
+    others, lost = total[0] - top[0], total[1] - top[1]
+    unsure = others < pick(e, CONFIDENT_32, CONFIDENT_64) * top[0]
+    if not any_lane(unsure):
+        return others, lost
+    e_top = scalar(convert(top[0], e))
     step = width(e)
-    others, lost, ties = zeros, zeros, zeros
+    zeros = fill(e, 0.0)
+    alone, alone_lost, ties = zeros, zeros, zeros
     for k in range(0, n_classes, step):
         e_k = load_first(e, k, n_classes - k, 0.0)
         at_top = e_k == e_top
-        others, lost = add_exactly(others, lost, select(at_top, 0.0, widen(e_k)))
+        alone, alone_lost = add_exactly(alone, alone_lost, select(at_top, 0.0, e_k))
         ties = ties + select(at_top, 1.0, zeros)
-    return sum_lanes(others) + sum_lanes(lost) + (sum_lanes(ties) - 1.0) * top
+    others, lost = sum_lanes(alone, alone_lost)
+    count, _ = sum_lanes(ties, zeros)
+    return without_one(others, lost, count, top)
 
 
 @inlined
 def others_of_turned(tile, n_classes, top, total):
-    """As ``others_of`` for a row a lane; a lane's result does not depend on the others."""
-    others = total - top
-    e_top = convert(top, tile)
-    unsure = others < pick(tile, CONFIDENT_32, CONFIDENT_64) * top
+    """A lane's result does not depend on the others': only whether there is something to do does."""
+    others, lost = total[0] - top[0], total[1] - top[1]
+    unsure = others < pick(tile, CONFIDENT_32, CONFIDENT_64) * top[0]
     if any_lane(unsure):
-        zeros = top * 0.0
-        alone, lost, ties = zeros, zeros, zeros - 1.0
+        e_top = convert(top[0], tile)
+        zeros = fill(tile, 0.0)
+        alone, alone_lost, ties = zeros, zeros, zeros
         for k in range(n_classes):
             e_k = load(tile, k * width(tile))
             at_top = e_k == e_top
-            alone, lost = add_exactly(alone, lost, select(at_top, 0.0, widen(e_k)))
+            alone, alone_lost = add_exactly(alone, alone_lost, select(at_top, 0.0, e_k))
             ties = ties + select(at_top, 1.0, zeros)
-        others = select(unsure, alone + lost + ties * top, others)
-    return others
+        head, low = without_one(widen(alone), widen(alone_lost), widen(ties), top)
+        others, lost = select(unsure, head, others), select(unsure, low, lost)
+    return others, lost
 
 
 @inlined
-def largest(row, n_classes):
-    """The maximum of a row; NaN is passed over (it shows in the sums)."""
-    step = width(row)
-    m = fill(row, -math.inf)
-    other = m
-    paired = n_classes - n_classes % (2 * step)
-    for k in range(0, paired, 2 * step):
-        m = larger(load(row, k), m)
-        other = larger(load(row, k + step), other)
-    for k in range(paired, n_classes, step):
-        m = larger(load_first(row, k, n_classes - k, -math.inf), m)
-    return max_lanes(larger(m, other))
-
-
-@inlined
-def largest_turned(tile, n_classes):
-    """The maximum of each lane's row."""
-    m = fill(tile, -math.inf)
-    for k in range(n_classes):
-        m = larger(load(tile, k * width(tile)), m)
-    return m
+def log_one_plus_ratio(others, top, like):
+    """ln(1 + others / top) of two pairs of lanes, as a pair (head, low), for results of the dtype of ``like``."""
+    if is_double(like):
+        value, low = top
+        inverse = 1.0 / value
+        ratio = others[0] * inverse
+        missing = fma(0.0 - ratio, value, others[0]) + (others[1] - ratio * low)
+        ratio_low = missing * inverse
+        head, small = log1p_parts(ratio)
+        return head, ratio_low / (ratio + 1.0) - small
+    ratio = (others[0] + others[1]) / (top[0] + top[1])
+    return log1p_lanes(ratio), 0.0 * ratio
 
 
 @inlined
 def factor_parts(gain, total, like):
-    """gain / total, float64 in, as a sum of two numbers of the dtype of ``like``.
+    """gain / total, float64, as a sum of two numbers of the dtype of ``like``.
 
-    Multiplying by both rounds once, where a division's quotient would have rounded twice.
+    Multiplying by both rounds once, where the quotient of a division would have rounded before.
     """
-    inverse = 1.0 / total
+    value, lost = total
+    inverse = 1.0 / value
     factor = gain * inverse
     high = convert(factor, like)
-    missing = fma(0.0 - factor, total, gain) * inverse
+    missing = (fma(0.0 - factor, value, gain) - factor * lost) * inverse
     return high, convert((factor - widen(high)) + missing, like)

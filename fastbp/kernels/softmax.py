@@ -26,7 +26,6 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.elementary import log1p_lanes
 from fastbp.kernels.rows import (
     SHORT,
     add_exactly,
@@ -37,6 +36,8 @@ from fastbp.kernels.rows import (
     largest,
     largest_turned,
     lifted_exp,
+    log_one_plus_ratio,
+    without_one,
 )
 
 
@@ -55,14 +56,13 @@ def times_factor(e, n_classes, high, low):
 
 @inlined
 def log_total(z_i, n_classes, m, like):
-    """ln(sum_k e**(z_k - m)) >= 0, float64: the maximum's own term, exactly 1, never enters the sum.
+    """ln(sum_k e**(z_k - m)) >= 0 as a float64 pair: the maximum's own term, exactly 1, is never added.
 
     The exponentials are computed in the dtype of ``like``.
     """
-    m_lane = convert(lane(m), like)
-    shift, floor, lift = frame(m_lane)
-    top_lane, top_lost = lifted_exp(m_lane - shift, floor, lift)
-    top = scalar(widen(top_lane) + widen(top_lost))
+    m_like = convert(lane(m), like)
+    shift, floor, lift = frame(m_like)
+    top, top_lost = lifted_exp(m_like - shift, floor, lift)
     shift, floor, lift = scalar(shift), scalar(floor), scalar(lift)
     zeros = convert(fill(z_i, 0.0), like)
     others, lost, ties = zeros, zeros, zeros
@@ -74,9 +74,12 @@ def log_total(z_i, n_classes, m, like):
         e_k, e_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
         others, lost = add_exactly(others, lost + e_lost, e_k)
         ties = ties + select(at_max, 1.0, zeros)
-    below = sum_lanes(widen(others)) + sum_lanes(widen(lost))
-    below += (sum_lanes(widen(ties)) - 1.0) * top
-    return scalar(log1p_lanes(lane(below / top)))
+    count, _ = sum_lanes(ties, zeros)
+    rest, rest_lost = sum_lanes(others, lost)
+    top_pair = widen(top), widen(top_lost)
+    rest_pair = without_one(rest, rest_lost, count, top_pair)
+    below, low = log_one_plus_ratio(rest_pair, top_pair, zeros)
+    return scalar(below), scalar(low)
 
 
 @kernel
@@ -153,7 +156,7 @@ def softmax(z, a):
         for i in range(n):
             z_i, a_i = row(z, i), row(a, i)
             _, total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
-            high, low = factor_parts(1.0, lane(total), a_i)
+            high, low = factor_parts(1.0, total, a_i)
             times_factor(a_i, n_classes, scalar(high), scalar(low))
 
 
@@ -188,10 +191,11 @@ def log_softmax(z, log_a):
         z_i, log_a_i = row(z, i), row(log_a, i)
         m = largest(z_i, n_classes)
         high = scalar(widen(lane(m)))
-        below = log_total(z_i, n_classes, m, z_i)
+        below, below_low = log_total(z_i, n_classes, m, z_i)
         for k in range(0, n_classes, step):
             z_k = load_first(z_i, k, n_classes - k, 0.0)
-            store_first(log_a_i, k, convert((widen(z_k) - high) - below, z_i), n_classes - k)
+            log_a_k = ((widen(z_k) - high) - below) - below_low
+            store_first(log_a_i, k, convert(log_a_k, z_i), n_classes - k)
 
 
 @kernel
@@ -220,5 +224,8 @@ def logsumexp(z, lse):
     for i in range(n):
         z_i = row(z, i)
         m = largest(z_i, n_classes)
-        wide_m = widen(lane(m))
-        lse[i] = scalar(wide_m) + log_total(z_i, n_classes, m, wide_m)
+        wide_m = scalar(widen(lane(m)))
+        below, below_low = log_total(z_i, n_classes, m, lane(wide_m))
+        # an infinite maximum is the answer; what its sum has lost would be NaN
+        total, lost = add_exactly(wide_m, below_low, below)
+        lse[i] = wide_m if math.isinf(wide_m) and not math.isnan(below - below) else total + lost
