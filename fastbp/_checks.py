@@ -68,7 +68,7 @@ def _first_bad_target(y: Any, tolerance: Any) -> Any:
         row = y[i]
         bad = 0
         for k in range(n_classes):
-            bad += not (row[k] >= 0)  # NaN too
+            bad += row[k] < 0
         # Four running sums: one would wait for each addition before the next.
         s0 = s1 = s2 = s3 = 0.0
         for q in range(n_classes // 4):
@@ -78,7 +78,7 @@ def _first_bad_target(y: Any, tolerance: Any) -> Any:
             s3 += row[4 * q + 3]
         for k in range(n_classes - n_classes % 4, n_classes):
             s0 += row[k]
-        total = (s0 + s1) + (s2 + s3)
+        total = (s0 + s1) + (s2 + s3)  # NaN if an entry is
         if bad > 0 or not abs(total - 1.0) <= tolerance:
             return i
     return -1

@@ -95,28 +95,38 @@ def _row_by_row(
         kernel(z, result)
         return _deliver(result, out)
     rows, shape, axes = _checks.as_rows(z, "z", axis)
-    if _are_last(axes, shape):
-        result = _destination(out, shape, rows.dtype, in_place=rows)
-        kernel(rows, result.reshape(rows.shape))
-        return _deliver(result, out)
-    if out is None:
-        out = np.empty(shape, rows.dtype)
-    else:
-        _checks.check_out(out, shape, rows.dtype)
-    result = np.empty_like(rows)
+    result = _row_destination(out, shape, axes, rows)
     kernel(rows, result)
-    _put_rows(result, out, axes)
+    return _deliver_rows(result, out, shape, axes)
+
+
+def _row_destination(
+    out: Array | None, shape: Shape, axes: Shape, rows: Array, *read: Array
+) -> Array:
+    """Like `_destination`, for a result in rows along ``axes``; it may be written over ``rows``."""
+    if _are_last(axes, shape):
+        result = _destination(out, shape, rows.dtype, *read, in_place=rows)
+        return result.reshape(rows.shape)
+    if out is not None:
+        _checks.check_out(out, shape, rows.dtype)
+    return np.empty_like(rows)
+
+
+def _deliver_rows(result: Array, out: Array | None, shape: Shape, axes: Shape) -> Any:
+    """Hand over a result computed in a `_row_destination`."""
+    if out is not None and np.may_share_memory(result, out):
+        return out  # written where it belongs
+    if out is None:
+        if _are_last(axes, shape):
+            return result.reshape(shape) if shape else result[0, 0]
+        out = np.empty(shape, result.dtype)
+    moved = _checks.move_last(out, axes)
+    np.copyto(moved, result.reshape(moved.shape))
     return out
 
 
 def _are_last(axes: Shape, shape: Shape) -> bool:
     return axes == tuple(range(len(shape) - len(axes), len(shape)))
-
-
-def _put_rows(rows: Array, out: Array, axes: Shape) -> None:
-    """Write rows along ``axes`` of ``out``."""
-    moved = _checks.move_last(out, axes)
-    np.copyto(moved, rows.reshape(moved.shape))
 
 
 def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
@@ -641,15 +651,8 @@ def _cost(
     else:
         loss = np.empty(n, dtype)
     delta = None
-    if with_delta and _are_last(axes, shape):
-        delta = _destination(delta_out, shape, dtype, given, row_weight, in_place=rows)
-    elif with_delta:
-        if delta_out is None:
-            delta_out = np.empty(shape, dtype)
-        else:
-            _checks.check_out(delta_out, shape, dtype)
-        delta = np.empty_like(rows)
-
+    if with_delta:
+        delta = _row_destination(delta_out, shape, axes, rows, given, row_weight)
     _run_cost(
         rows,
         given,
@@ -657,7 +660,7 @@ def _cost(
         smoothing,
         row_weight,
         loss.reshape(-1),
-        None if delta is None else delta.reshape(rows.shape),
+        delta,
         1.0 / divisor,
     )
 
@@ -669,12 +672,7 @@ def _cost(
         if loss_out is not None:
             loss_out[...] = value
             value = loss_out
-    if delta is not None and not _are_last(axes, shape):
-        if TYPE_CHECKING:
-            assert delta_out is not None
-        _put_rows(delta, delta_out, axes)
-        return value, delta_out
-    return value, None if delta is None else _deliver(delta, delta_out)
+    return value, None if delta is None else _deliver_rows(delta, delta_out, shape, axes)
 
 
 def _run_cost(
@@ -805,18 +803,9 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
     else:
         given = _checks.as_labels(y, _without(shape, axes), rows.shape[1], "y")
         kernel = kernels.output_error
-    if _are_last(axes, shape):
-        delta = _destination(out, shape, rows.dtype, given, in_place=rows)
-        kernel(rows, given, delta.reshape(rows.shape))
-        return _deliver(delta, out)
-    if out is None:
-        out = np.empty(shape, rows.dtype)
-    else:
-        _checks.check_out(out, shape, rows.dtype)
-    delta = np.empty_like(rows)
+    delta = _row_destination(out, shape, axes, rows, given)
     kernel(rows, given, delta)
-    _put_rows(delta, out, axes)
-    return out
+    return _deliver_rows(delta, out, shape, axes)
 
 
 def hidden_error(

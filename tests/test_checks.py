@@ -287,6 +287,9 @@ def test_ignored_label_that_no_intp_can_hold():
     with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 1"):
         _checks.as_labels(np.array([0, 2**64 - 1], np.uint64), 2, 3, "y", 2**64 - 1)
     assert _checks.as_labels([0, 1], 2, 3, "y", 2**70)[1] == 1
+    # as an intp it would be -1, and pass for ignored
+    with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 0"):
+        _checks.as_labels(np.array([2**64 - 1, 0], np.uint64), 2, 3, "y", -1)
 
 
 # as_targets
