@@ -3,27 +3,28 @@
 import numpy as np
 import reference
 
-#: Largest error of a gradient, norm-wise per layer, in unit roundoffs.
-FRESH, SATURATED = 4, 8
+#: Largest error of a gradient, norm-wise per layer, in unit roundoffs: fresh weights, saturated
+#: ones, and, for deep saturated networks that magnify their own rounding, times what rounding the
+#: activations alone brings about.
+FRESH, SATURATED, TIMES_ROUNDED = 4, 8, 8
 
 
-def forward(weights, biases, x):
-    """Activations of all layers, the input first and the logits last."""
+def forward(weights, biases, x, dtype=np.longdouble):
+    """Activations of all layers, the input first and the logits last, rounded to ``dtype``."""
     a = [reference.wide(x)]
     for w, b in zip(weights, biases, strict=True):
-        z = reference.dense_forward(a[-1], w, b)
-        a.append(reference.sigmoid(z))
+        z = reference.wide(reference.dense_forward(a[-1], w, b).astype(dtype))
+        a.append(reference.wide(reference.sigmoid(z).astype(dtype)))
     return [*a[:-1], z]
 
 
-def loss(weights, biases, x, y, row_weight=()):
-    """Mean cross-entropy for target rows ``y``, weighted."""
-    return gradients(weights, biases, x, y, row_weight)[0]
+def gradients(weights, biases, x, y, row_weight=(), dtype=np.longdouble):
+    """Mean cross-entropy and its gradients, BP1 to BP4; a batch without weight has none.
 
-
-def gradients(weights, biases, x, y, row_weight=()):
-    """Mean cross-entropy and its gradients, BP1 to BP4; a batch without weight has none."""
-    *a, z = forward(weights, biases, x)
+    With ``dtype``, z and a are rounded to it, and all else is exact: nothing that keeps its
+    activations in ``dtype`` can be expected to do better.
+    """
+    *a, z = forward(weights, biases, x, dtype)
     n = len(z)
     total = reference.wide(row_weight).sum() if len(row_weight) else np.longdouble(n)
     scale = n / total if total > 0 else 0
@@ -67,8 +68,8 @@ class Trainer:
         return np.concatenate([v.reshape(-1) for v in (*self.v_weights, *self.v_biases)])
 
 
-def norm_error(got, exact):
-    """Norm-wise relative error of ``got``, in unit roundoffs of its type."""
+def norm_error(got, exact, dtype):
+    """Norm-wise relative error of ``got``, in unit roundoffs of ``dtype``."""
     exact = reference.wide(exact)
     distance, size = np.sum((reference.wide(got) - exact) ** 2), np.sum(exact**2)
-    return float(np.sqrt(distance / size) / (np.finfo(got.dtype).eps / 2))
+    return float(np.sqrt(distance / size) / (np.finfo(dtype).eps / 2))

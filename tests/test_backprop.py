@@ -259,7 +259,7 @@ def test_gradient_matches_the_reference(sizes, soft, dtype):
         if sizes[-1] == 1:
             assert not grad.any()  # one class: nothing to learn
         else:
-            assert norm_error(grad, exact) <= STEP_ERROR
+            assert norm_error(grad, exact, dtype) <= STEP_ERROR
 
 
 @architectures

@@ -1,0 +1,916 @@
+"""The model class: training, prediction, its state, and everything it refuses."""
+
+import copy
+import hashlib
+import math
+import pickle
+import re
+import sys
+
+import numpy as np
+import pytest
+import reference
+import reference_network
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
+
+import fastbp
+from fastbp import DivergenceError, Network, backprop
+
+SIZES = [6, 5, 4, 3]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+@pytest.fixture
+def data(rng):
+    """Three classes that can be told apart, 61 rows."""
+    y = rng.integers(0, 3, 61)
+    X = rng.normal(scale=0.5, size=(61, 6)) + np.eye(3, 6)[y]
+    return X, y
+
+
+def digest(network):
+    """SHA-256 of all that training changes."""
+    state = network.parameters.tobytes() + network.velocity.tobytes()
+    return hashlib.sha256(state).hexdigest()
+
+
+def assert_near(got, exact, dtype, factor=20):
+    __tracebackhide__ = True
+    exact = np.asarray(exact, float)
+    allowed = factor * np.finfo(dtype).eps
+    np.testing.assert_allclose(got, exact, rtol=allowed, atol=allowed * abs(exact).max())
+
+
+# The network itself
+
+
+def test_layout_and_views():
+    net = Network(SIZES)
+    assert net.layer_sizes == (6, 5, 4, 3)
+    assert net.dtype == np.float32
+    assert [w.shape for w in net.weights] == [(6, 5), (5, 4), (4, 3)]
+    assert [b.shape for b in net.biases] == [(5,), (4,), (3,)]
+    parts = [part.ravel() for part in (*net.weights, *net.biases)]
+    np.testing.assert_array_equal(net.parameters, np.concatenate(parts))
+    assert all(np.shares_memory(part, net.parameters) for part in parts)
+    assert all(w.flags.c_contiguous and w.flags.writeable for w in net.weights)
+
+
+def test_weights_set_in_place_are_honoured_at_once(dtype, rng):
+    net = Network(SIZES, dtype=dtype)
+    X, y = rng.normal(size=(9, 6)).astype(dtype), rng.integers(0, 3, 9)
+    for part in (*net.weights, *net.biases):
+        part[:] = rng.normal(size=part.shape)
+    onehot = reference.onehot(y, 3)
+    *_, z = reference_network.forward(net.weights, net.biases, X)
+    assert_near(net.predict_proba(X), reference.softmax(z), dtype)
+    before = reference_network.Trainer(net.weights, net.biases)
+    net.fit(X, y, epochs=1, batch_size=9, momentum=0, shuffle=False, learning_rate=0.25)
+    before.step(X, onehot, learning_rate=0.25)
+    assert_near(net.parameters, before.flat(), dtype)
+
+
+def test_weights_cannot_be_replaced_without_effect():
+    net = Network(SIZES)
+    with pytest.raises(TypeError):
+        net.weights[0] = np.zeros((6, 5))
+    with pytest.raises(AttributeError):
+        net.weights = [np.zeros((6, 5))]
+
+
+@pytest.mark.parametrize("name", ["parameters", "velocity"])
+def test_vectors_are_assigned_by_value(name):
+    net, values = Network([2, 2]), np.arange(6.0)
+    weights = net.weights[0]
+    setattr(net, name, values)
+    values[:] = 9
+    np.testing.assert_array_equal(getattr(net, name), np.arange(6))
+    if name == "parameters":
+        np.testing.assert_array_equal(weights, [[0, 1], [2, 3]])
+    with pytest.raises(ValueError, match=rf"{name} must have shape \(6,\), got \(5,\)"):
+        setattr(net, name, np.zeros(5))
+    net.parameters += 1  # in place, and assigned to itself
+
+
+def test_first_weights_follow_from_the_seed():
+    one, same, other = Network(SIZES, seed=1), Network(SIZES, seed=1), Network(SIZES, seed=2)
+    assert digest(one) == digest(same) != digest(other)
+    double = Network(SIZES, seed=1, dtype="float64")
+    np.testing.assert_array_equal(double.parameters.astype(np.float32), one.parameters)
+    for layer, (w, b) in enumerate(zip(double.weights, double.biases, strict=True)):
+        bound = (4 if layer else 1) * math.sqrt(6 / sum(w.shape))
+        assert 0.8 * bound < abs(w).max() <= bound
+        assert w.min() < 0 < w.max()
+        assert not b.any()
+
+
+def test_first_weights_and_row_order_are_the_same_everywhere():
+    """Pinned: another NumPy, system or version of fastbp must not change what a seed means."""
+    net = Network([2, 2], dtype="float64", seed=0)
+    assert [value.hex() for value in net.weights[0].ravel().tolist()] == [
+        "-0x1.324b483e3ca93p+0",
+        "-0x1.4422173d8eacep-1",
+        "-0x1.e7536d9adb45ep-1",
+        "0x1.4323b5b9b4385p-3",
+    ]
+    assert row_order(net, 8) == [4, 1, 7, 6, 5, 2, 0, 3]
+
+
+def row_order(net, n):
+    """The order in which the next epoch would take ``n`` rows: each with a weight of its own."""
+    seen = []
+    X = np.zeros((n, net.layer_sizes[0]))
+    for row in range(n):
+        weight = np.zeros(n)
+        weight[row] = 1
+        trained = copy.deepcopy(net)
+        # One row per step, and only one row counts: the momentum decays by the steps after it.
+        trained.fit(X, [0] * n, epochs=1, batch_size=1, momentum=0.5, sample_weight=weight)
+        seen.append(abs(trained.velocity).max())
+    return np.argsort(seen).tolist()
+
+
+def test_seed_none_draws_one_and_keeps_it():
+    net = Network(SIZES, seed=None)
+    assert 0 <= net.seed < 2**64
+    assert digest(Network(SIZES, seed=net.seed)) == digest(net)
+    assert Network(SIZES, seed=None).seed != net.seed
+
+
+def test_largest_seed():
+    assert Network([1, 1], seed=2**64 - 1).seed == 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([5],), ValueError, "layer_sizes must hold at least 2 sizes, got [5]"),
+        (([],), ValueError, "layer_sizes must hold at least 2 sizes, got []"),
+        (([5, 0, 2],), ValueError, "layer_sizes[1] must be an integer >= 1, got 0"),
+        (([5, 2.0],), TypeError, "layer_sizes[1] must be an integer >= 1, got 2.0"),
+        (([True, 2],), TypeError, "layer_sizes[0] must be an integer >= 1, got True"),
+        ((5,), TypeError, "layer_sizes must be a sequence of integers, got 5"),
+        (("64",), TypeError, "layer_sizes must be a sequence of integers, got '64'"),
+    ],
+)
+def test_bad_layer_sizes(arguments, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        Network(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed must be an integer >= 0, got -1"),
+        ({"seed": 2**64}, ValueError, "seed must be an integer below 2**64, got"),
+        ({"seed": 0.0}, TypeError, "seed must be an integer >= 0, got 0.0"),
+        ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
+        ({"dtype": int}, ValueError, "dtype must be 'float32' or 'float64', got"),
+        ({"dtype": None}, ValueError, "dtype must be 'float32' or 'float64', got None"),
+    ],
+)
+def test_bad_options(options, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        Network([2, 2], **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", np.float64, np.dtype("f8"), float])
+def test_dtype_in_any_spelling(dtype):
+    assert Network([2, 2], dtype=dtype).parameters.dtype == np.dtype("float64")
+
+
+def test_repr(data):
+    net = Network(SIZES, seed=3)
+    assert repr(net) == "<Network 6-5-4-3 float32, seed 3: 74 parameters, 0 epochs trained>"
+    net.fit(*data, epochs=1)
+    assert "1 epoch trained" in repr(net)
+
+
+# Training
+
+
+def test_fit_matches_the_reference(data):
+    """Mini-batches, a short last one, momentum, L2 and weights, in float64."""
+    X, y = data
+    weight = np.random.default_rng(0).uniform(size=61)
+    net = Network(SIZES, dtype="float64")
+    expected = reference_network.Trainer(net.weights, net.biases)
+    hyper = {"learning_rate": 0.2, "momentum": 0.8, "l2": 0.001}
+    net.fit(X, y, epochs=3, batch_size=8, sample_weight=weight, shuffle=False, **hyper)
+    onehot = reference.onehot(y, 3)
+    for _ in range(3):
+        for start in range(0, 61, 8):
+            rows = slice(start, start + 8)
+            expected.step(X[rows], onehot[rows], weight[rows], **hyper)
+    assert_near(net.parameters, expected.flat(), float, factor=100)
+
+
+def test_fit_agrees_with_scikit_learn(data):
+    X, y = data
+    peer = MLPClassifier(
+        (5, 4),
+        activation="logistic",
+        solver="sgd",
+        alpha=0,
+        batch_size=8,
+        learning_rate_init=0.3,
+        momentum=0.9,
+        nesterovs_momentum=False,
+        shuffle=False,
+        warm_start=True,
+        max_iter=1,
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning):
+        peer.fit(X, y)
+    net = Network(SIZES, dtype="float64")
+    for ours, theirs in zip(net.weights + net.biases, peer.coefs_ + peer.intercepts_, strict=True):
+        ours[:] = theirs
+    peer.set_params(max_iter=5)
+    with pytest.warns(ConvergenceWarning):
+        peer.fit(X, y)  # from where it was, with a new optimiser
+    history = net.fit(X, y, epochs=5, batch_size=8, learning_rate=0.3, shuffle=False)
+    for ours, theirs in zip(net.weights + net.biases, peer.coefs_ + peer.intercepts_, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(history.loss, peer.loss_curve_[-5:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(net.predict_proba(X), peer.predict_proba(X), rtol=0, atol=1e-9)
+
+
+def test_it_learns(data, dtype):
+    X, y = data
+    net = Network(SIZES, dtype=dtype)
+    history = net.fit(X, y, epochs=60, batch_size=8, learning_rate=0.3)
+    assert history.loss[-1] < 0.5 * history.loss[0]
+    assert net.score(X, y) > 0.9
+
+
+def test_same_bits_in_every_run_and_any_slices(data, dtype, monkeypatch):
+    runs = [Network(SIZES, dtype=dtype) for _ in range(3)]
+    for net in runs[:2]:
+        net.fit(*data, epochs=4, batch_size=7)
+    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    runs[2].fit(*data, epochs=4, batch_size=7)
+    assert len({digest(net) for net in runs}) == 1
+
+
+def test_fit_goes_on_where_it_ended(data, dtype):
+    whole, parts = Network(SIZES, dtype=dtype), Network(SIZES, dtype=dtype)
+    history = whole.fit(*data, epochs=5, batch_size=8)
+    first, second = (parts.fit(*data, epochs=n, batch_size=8) for n in (2, 3))
+    assert digest(whole) == digest(parts)
+    assert whole.epoch == parts.epoch == 5
+    assert history.loss == first.loss + second.loss
+
+
+def test_reset_starts_over(data):
+    net = Network(SIZES)
+    net.fit(*data, epochs=2)
+    trained = digest(net)
+    net.reset()
+    assert digest(net) == digest(Network(SIZES))
+    assert net.epoch == 0
+    net.fit(*data, epochs=2)
+    assert digest(net) == trained
+
+
+def test_velocity_can_be_forgotten(data):
+    net, other = Network(SIZES), Network(SIZES)
+    net.fit(*data, epochs=1)
+    other.parameters = net.parameters
+    net.velocity[:] = 0
+    for network in (net, other):
+        network.fit(*data, epochs=1, shuffle=False)
+    assert digest(net) == digest(other)
+
+
+def test_shuffling(data):
+    """Each epoch has its own order; none at all without shuffling."""
+    X, y = data
+    plain, shuffled = Network(SIZES), Network(SIZES)
+    plain.fit(X, y, epochs=1, batch_size=8, shuffle=False)
+    shuffled.fit(X, y, epochs=1, batch_size=8)
+    assert digest(plain) != digest(shuffled)
+    net = Network([2, 2])
+    orders = []
+    for _ in range(3):
+        orders.append(row_order(net, 6))
+        net.fit(np.zeros((6, 2)), [0] * 6, epochs=1)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert row_order(Network([2, 2], seed=1), 6) != orders[0]
+
+
+def test_batch_larger_than_the_data_is_all_of_it(data):
+    net, other = Network(SIZES), Network(SIZES)
+    net.fit(*data, epochs=2, batch_size=61)
+    other.fit(*data, epochs=2, batch_size=10**12)
+    assert digest(net) == digest(other)
+
+
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 4, 3), (6, 7, 5, 4, 3, 3)])
+def test_any_depth(data, sizes, dtype):
+    net = Network(sizes, dtype=dtype)
+    before = net.loss(*data)
+    net.fit(*data, epochs=30, batch_size=8)
+    assert net.loss(*data) < before
+
+
+def test_one_class_has_nothing_to_learn(dtype):
+    net = Network([2, 3, 1], dtype=dtype)
+    before = net.parameters.copy()
+    history = net.fit(np.eye(2), [0, 0], epochs=2)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert history.loss == [0, 0]
+    assert history.accuracy == [1, 1]
+    np.testing.assert_array_equal(net.predict_proba(np.eye(2)), 1)
+
+
+def test_data_stay_as_they_are(data):
+    X, y = (array.copy() for array in data)
+    weight = np.ones(61)
+    for array in (X, y, weight):
+        array.flags.writeable = False
+    net = Network(SIZES, dtype="float64")
+    net.fit(X, y, epochs=1, sample_weight=weight, validation_data=(X, y))
+    np.testing.assert_array_equal(X, data[0])
+    np.testing.assert_array_equal(y, data[1])
+
+
+# Labels, weights and the types of data
+
+
+def test_labels_onehot_and_probabilities(data, dtype):
+    X, y = data
+    onehot = reference.onehot(y, 3)
+    results = []
+    for answers in (y, y.astype(np.uint8), y.tolist(), onehot, onehot.astype(int), onehot.tolist()):
+        net = Network(SIZES, dtype=dtype)
+        history = net.fit(X, answers, epochs=3, batch_size=8)
+        results.append((net.parameters, history.accuracy, net.score(X, answers)))
+    for parameters, accuracy, score in results[1:]:
+        assert_near(parameters, results[0][0], dtype, factor=200)
+        assert accuracy == results[0][1]
+        assert score == results[0][2]
+
+
+def test_soft_targets(rng, dtype):
+    X, y = rng.normal(size=(10, 6)), rng.dirichlet(np.ones(3), 10)
+    net = Network(SIZES, dtype=dtype)
+    loss, grad_w, _ = net.gradients(X, y)
+    X, y = X.astype(dtype), y.astype(dtype)
+    exact, exact_w, _ = reference_network.gradients(net.weights, net.biases, X, y)
+    assert loss == pytest.approx(float(exact), rel=float(8 * np.finfo(dtype).eps))
+    assert_near(grad_w[0], exact_w[0], dtype)
+    assert net.loss(X, y) == pytest.approx(loss, rel=float(4 * np.finfo(dtype).eps))
+
+
+def test_weights_of_rows_count_as_repetitions(data, dtype):
+    X, y = data
+    weight = np.random.default_rng(2).integers(0, 4, 61)
+    weight[0] = 0
+    repeated = np.repeat(np.arange(61), weight)
+    net = Network(SIZES, dtype=dtype)
+    loss, grad_w, grad_b = net.gradients(X, y, sample_weight=weight)
+    other, other_w, other_b = net.gradients(X[repeated], y[repeated])
+    assert loss == pytest.approx(other, rel=float(20 * np.finfo(dtype).eps))
+    for ours, theirs in zip(grad_w + grad_b, other_w + other_b, strict=True):
+        assert_near(ours, theirs, dtype)
+    assert net.loss(X, y, sample_weight=weight) == pytest.approx(loss, rel=1e-6)
+    expected = np.average(net.predict(X) == y, weights=weight)
+    assert net.score(X, y, sample_weight=weight) == pytest.approx(expected, rel=1e-14)
+
+
+def test_batches_without_weight_are_no_obstacle(data):
+    X, y = data
+    weight = np.zeros(61)
+    weight[40:] = 1
+    net = Network(SIZES, dtype="float64")
+    history = net.fit(X, y, epochs=2, batch_size=8, sample_weight=weight, shuffle=False)
+    assert np.isfinite(history.loss).all()
+
+
+def test_input_is_converted_once(data):
+    X, y = data
+    net, other = Network(SIZES), Network(SIZES)
+    net.fit(X, y, epochs=2)
+    other.fit(X.astype(np.float32), y, epochs=2)
+    assert digest(net) == digest(other)
+    assert net.predict_proba(X).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda X: X.tolist(),
+        lambda X: np.asfortranarray(X),
+        lambda X: X.astype(">f8"),
+        lambda X: np.repeat(X, 2, axis=0)[::2],
+        lambda X: X[::-1].copy()[::-1],
+    ],
+    ids=["list", "Fortran order", "big-endian", "strided", "negative strides"],
+)
+def test_input_in_any_form(data, form):
+    X, y = data
+    net, other = Network(SIZES, dtype="float64"), Network(SIZES, dtype="float64")
+    net.fit(X, y, epochs=1)
+    other.fit(form(X), y, epochs=1)
+    assert digest(net) == digest(other)
+    np.testing.assert_array_equal(net.predict_proba(form(X)), net.predict_proba(X))
+
+
+def test_right_input_is_not_copied(data, monkeypatch):
+    seen = []
+
+    def make_data(x, labels, targets, row_weight, original=backprop.make_data):
+        seen.append(x)
+        return original(x, labels, targets, row_weight)
+
+    monkeypatch.setattr(backprop, "make_data", make_data)
+    X = data[0].astype(np.float32)
+    Network(SIZES).fit(X, data[1], epochs=2)
+    assert len(seen) == 1
+    assert seen[0] is X
+
+
+# History, validation, callback, progress
+
+
+def test_history(data):
+    X, y = data
+    net = Network(SIZES, dtype="float64")
+    before = net.loss(X, y), net.score(X, y)
+    history = net.fit(X, y, epochs=3, batch_size=61)
+    assert len(history) == 3
+    assert [len(history.loss), len(history.accuracy), len(history.time)] == [3, 3, 3]
+    assert history.val_loss == history.val_accuracy == []
+    # One batch per epoch: the running mean is that of the parameters before the step.
+    assert history.loss[0] == pytest.approx(before[0], rel=1e-14)
+    assert history.accuracy[0] == before[1]
+    assert all(seconds > 0 for seconds in history.time)
+    values = history.loss + history.accuracy + history.time
+    assert all(type(value) is float for value in values)
+
+
+def test_history_is_a_running_weighted_mean(data):
+    X, y = data
+    weight = np.random.default_rng(0).uniform(size=61)
+    net = Network(SIZES, dtype="float64")
+    expected = reference_network.Trainer(net.weights, net.biases)
+    onehot, total = reference.onehot(y, 3), 0
+    for start in range(0, 61, 8):
+        rows = slice(start, start + 8)
+        loss = expected.step(
+            X[rows], onehot[rows], weight[rows], learning_rate=0.1, momentum=0.9, l2=0.1
+        )
+        total += loss * weight[rows].sum()
+    history = net.fit(X, y, epochs=1, batch_size=8, sample_weight=weight, shuffle=False, l2=0.1)
+    assert history.loss[0] == pytest.approx(float(total / weight.sum()), rel=1e-13)
+
+
+def test_validation(data):
+    X, y = data
+    net, other = Network(SIZES), Network(SIZES)
+    history = net.fit(X[:40], y[:40], epochs=3, validation_data=(X[40:], y[40:]))
+    for epoch in range(3):
+        other.fit(X[:40], y[:40], epochs=1)
+        assert history.val_loss[epoch] == other.loss(X[40:], y[40:])
+        assert history.val_accuracy[epoch] == other.score(X[40:], y[40:])
+    assert digest(net) == digest(other)  # looking on changes nothing
+
+
+def test_callback(data):
+    calls = []
+
+    def callback(network, epoch, entry):
+        calls.append((network, epoch, entry))
+        return epoch == 4
+
+    net = Network(SIZES)
+    net.fit(*data, epochs=1)
+    history = net.fit(*data, epochs=10, validation_data=data, callback=callback)
+    assert len(history) == 3
+    assert net.epoch == 4
+    assert [epoch for _, epoch, _ in calls] == [2, 3, 4]
+    assert all(network is net for network, _, _ in calls)
+    names = ["loss", "accuracy", "time", "val_loss", "val_accuracy"]
+    assert [list(entry) for _, _, entry in calls] == [names] * 3
+    assert [entry["val_loss"] for _, _, entry in calls] == history.val_loss
+    calls[0][2]["loss"] = -1  # the history is the network's own
+    assert history.loss[0] > 0
+
+
+def test_callback_may_change_the_weights(data):
+    def zero(network, epoch, entry):
+        network.parameters[:] = 0
+        network.velocity[:] = 0
+
+    net, other = Network(SIZES), Network(SIZES)
+    net.fit(*data, epochs=2, callback=zero)
+    assert not net.parameters.any()
+    other.fit(*data, epochs=1, callback=zero)
+    net.fit(*data, epochs=1, shuffle=False)
+    other.fit(*data, epochs=1, shuffle=False)
+    assert digest(net) == digest(other)
+
+
+def test_callback_that_fails_leaves_a_usable_network(data):
+    def fail(network, epoch, entry):
+        raise RuntimeError("no more")
+
+    net, other = Network(SIZES), Network(SIZES)
+    with pytest.raises(RuntimeError, match="no more"):
+        net.fit(*data, epochs=3, callback=fail)
+    other.fit(*data, epochs=1)
+    assert (digest(net), net.epoch) == (digest(other), 1)
+
+
+def test_progress_bar(data, capsys):
+    pytest.importorskip("tqdm")
+    net = Network(SIZES)
+    net.fit(*data, epochs=2, batch_size=8, validation_data=data, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "16/16" in captured.err
+    assert re.search(
+        r"epoch 2/2  loss \d\.\d{4}  accuracy \d\.\d{4}  val_loss \d\.\d{4}  val_accuracy",
+        captured.err,
+    )
+
+
+def test_progress_lines_without_tqdm(data, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    net = Network(SIZES)
+    net.fit(*data, epochs=1)
+    net.fit(*data, epochs=2, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 2
+    for line, number in zip(lines, (2, 3), strict=True):
+        assert re.fullmatch(rf"epoch {number}/3  loss [\d.]+  accuracy [\d.]+  [\d.]+ s", line)
+
+
+def test_silent_by_default(data, capsys):
+    Network(SIZES).fit(*data, epochs=1)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+# What goes wrong
+
+
+def test_divergence_in_a_step(data):
+    X, y = data
+    net = Network([6, 3])
+    net.fit(X, y, epochs=2)
+    expected = net.parameters.copy()
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
+        net.fit(X, y, epochs=5, batch_size=8, learning_rate=3e38, momentum=0.99)
+    error = caught.value
+    assert isinstance(error, FloatingPointError)
+    assert isinstance(error, ValueError)
+    assert error.epoch == 3
+    assert 0 < error.step < 8
+    assert len(error.history) == 0
+    assert re.search(rf"the loss .* in epoch 3, step {error.step} of 8; .* epoch 2", str(error))
+    np.testing.assert_array_equal(net.parameters, expected)
+    assert net.epoch == 2
+    assert not net.velocity.any()
+    net.fit(X, y, epochs=1)
+    assert np.isfinite(net.parameters).all()
+
+
+def test_divergence_of_the_last_step(data):
+    net = Network([6, 3])
+    expected = net.parameters.copy()
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="a parameter") as caught:
+        net.fit(*data, epochs=1, batch_size=61, learning_rate=1e300)
+    assert caught.value.step is None
+    assert caught.value.epoch == 1
+    np.testing.assert_array_equal(net.parameters, expected)
+    assert not net.velocity.any()
+
+
+def test_divergence_after_some_epochs(data):
+    net = Network([6, 3])
+    seen = []
+
+    def keep(network, epoch, entry):
+        seen.append(network.parameters.copy())
+
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
+        net.fit(*data, epochs=100, batch_size=61, learning_rate=10, l2=10, callback=keep)
+    assert 2 < len(seen) == net.epoch == len(caught.value.history) < 100
+    assert caught.value.epoch == net.epoch + 1
+    np.testing.assert_array_equal(net.parameters, seen[-1])
+    assert np.isfinite(net.parameters).all()
+
+
+def interrupt_after(monkeypatch, n_slices, spoil=False):
+    """Ctrl-C at the end of a slice, before fit has looked at what the slice brought."""
+    counter = iter(range(n_slices))
+
+    def train(plan, data, order, parameters, *rest, original=backprop.train):
+        reached = original(plan, data, order, parameters, *rest)
+        if next(counter, None) is None:
+            if spoil:
+                parameters[3] = np.nan
+            raise KeyboardInterrupt
+        return reached
+
+    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    monkeypatch.setattr(backprop, "train", train)
+
+
+def test_interrupt_between_slices(data, monkeypatch):
+    net, other = Network(SIZES), Network(SIZES)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 8 + 3)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(*data, epochs=3, batch_size=8)
+    assert net.epoch == 1
+    other.fit(*data, epochs=1, batch_size=8)
+    assert digest(net) != digest(other)  # the steps of the second epoch stay
+    assert np.isfinite(net.parameters).all()
+    assert np.shares_memory(net.parameters, net.weights[0])
+    net.fit(*data, epochs=1)
+    assert net.epoch == 2
+
+
+def test_interrupt_of_a_run_that_has_diverged_unnoticed(data, monkeypatch):
+    net = Network(SIZES)
+    before = net.parameters.copy()
+    interrupt_after(monkeypatch, 2, spoil=True)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(*data, epochs=3, batch_size=8)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert not net.velocity.any()
+
+
+X0, Y0 = np.zeros((4, 2)), [0, 1, 1, 0]
+BAD_X = [
+    (np.zeros((4, 3)), ValueError, "{} must have 2 columns"),
+    (np.zeros(2), ValueError, "{} must be 2-D, got shape (2,)"),
+    (np.zeros((4, 2, 1)), ValueError, "{} must be 2-D, got shape (4, 2, 1)"),
+    (np.zeros((4, 2), complex), TypeError, "{} must be an array of float32, float64 or integers"),
+    (np.zeros((4, 2), np.float16), TypeError, "got dtype float16"),
+    (np.zeros((4, 2), bool), TypeError, "got dtype bool"),
+    (np.zeros((4, 2), object), TypeError, "got dtype object"),
+    ([[0, 1], [0]], ValueError, "{} must be an array"),
+    (np.ma.masked_equal(np.zeros((4, 2)), 0), TypeError, "{} must be an array without missing"),
+]
+BAD_Y = [
+    ([0, 1, 2, 0], ValueError, "{} must hold labels from 0 to 1, got 2 in row 2"),
+    ([0, 1, -1, 0], ValueError, "{} must hold labels from 0 to 1, got -1 in row 2"),
+    ([0.0, 1.0, 1.0, 0.0], TypeError, "{} must be integer labels, got dtype float64"),
+    (["a", "b", "a", "b"], TypeError, "{} must be integer labels, got dtype <U1"),
+    ([0, 1, 1], ValueError, "{} must have shape (4,), got (3,)"),
+    (0, ValueError, "{} must have shape (4,), got ()"),
+    ([[0, 1], [0]], ValueError, "{} must be an array"),
+    (np.zeros((4, 3)), ValueError, "{} must have shape (4, 2), got (4, 3)"),
+    (np.zeros((4, 2)), ValueError, "{} must hold rows that sum to 1, got a sum of 0.0 in row 0"),
+    (
+        [[1, 0], [2, -1], [0, 1], [0, 1]],
+        ValueError,
+        "{} must hold probabilities, got -1.0 in row 1",
+    ),
+    (np.full((4, 2), np.nan), ValueError, "{} must hold probabilities, got nan in row 0"),
+]
+BAD_WEIGHT = [
+    ([1, 1, -1, 1], ValueError, "sample_weight must be finite and not negative, got -1.0 in row 2"),
+    ([1, np.nan, 1, 1], ValueError, "sample_weight must be finite and not negative, got nan"),
+    ([1, np.inf, 1, 1], ValueError, "sample_weight must be finite and not negative, got inf"),
+    ([0, 0, 0, 0], ValueError, "sample_weight must not be all zero"),
+    ([1, 1], ValueError, "sample_weight must have shape (4,), got (2,)"),
+]
+NO_ROWS = (np.zeros((0, 2)), ValueError, "X must have at least one row, got shape (0, 2)")
+BAD_OPTIONS = [
+    ({"epochs": 0}, ValueError, "epochs must be an integer >= 1, got 0"),
+    ({"epochs": 1.5}, TypeError, "epochs must be an integer >= 1, got 1.5"),
+    ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
+    ({"batch_size": None}, TypeError, "batch_size must be an integer >= 1, got None"),
+    ({"learning_rate": 0}, ValueError, "learning_rate must be a finite number > 0, got 0"),
+    ({"learning_rate": math.nan}, ValueError, "learning_rate must be a finite number > 0, got nan"),
+    ({"learning_rate": "0.1"}, TypeError, "learning_rate must be a finite number > 0, got '0.1'"),
+    ({"momentum": 1.0}, ValueError, "momentum must be a number in [0, 1), got 1.0"),
+    ({"momentum": -0.1}, ValueError, "momentum must be a number in [0, 1), got -0.1"),
+    ({"l2": -1}, ValueError, "l2 must be a finite number >= 0, got -1"),
+    ({"l2": math.inf}, ValueError, "l2 must be a finite number >= 0, got inf"),
+    ({"callback": 3}, TypeError, "callback must be callable or None, got 3"),
+    ({"validation_data": X0}, TypeError, "validation_data must be a pair (X, y), got ndarray"),
+    ({"validation_data": (X0,)}, ValueError, "validation_data must be a pair (X, y), got 1 items"),
+]
+NOT_FINITE = [
+    ([[0, 1], [np.nan, 1], [0, 0], [0, 0]], ValueError, "X must be finite, got nan in row 1"),
+    ([[0, 1], [0, 1], [0, -np.inf], [0, 0]], ValueError, "X must be finite, got -inf in row 2"),
+]
+
+
+def refuse(message, error, name, method, *args, **options):
+    """The call fails as it says, and the network is none the worse."""
+    __tracebackhide__ = True
+    net = Network([2, 3, 2])
+    net.fit(X0, Y0, epochs=1)
+    before = digest(net), net.epoch
+    with pytest.raises(error, match=re.escape(message.format(name))):
+        getattr(net, method)(*args, **options)
+    assert (digest(net), net.epoch) == before
+
+
+with_answers = pytest.mark.parametrize("method", ["fit", "loss", "score", "gradients"])
+
+
+@with_answers
+@pytest.mark.parametrize(("X", "error", "message"), [*BAD_X, NO_ROWS])
+def test_bad_rows(method, X, error, message):
+    refuse(message, error, "X", method, X, Y0)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+@pytest.mark.parametrize(("X", "error", "message"), BAD_X)
+def test_bad_rows_to_predict(method, X, error, message):
+    refuse(message, error, "X", method, X)
+
+
+@with_answers
+@pytest.mark.parametrize(("y", "error", "message"), BAD_Y)
+def test_bad_answers(method, y, error, message):
+    refuse(message, error, "y", method, X0, y)
+
+
+@with_answers
+@pytest.mark.parametrize(("weight", "error", "message"), BAD_WEIGHT)
+def test_bad_weights(method, weight, error, message):
+    refuse(message, error, "", method, X0, Y0, sample_weight=weight)
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS)
+def test_bad_options_of_fit(options, error, message):
+    refuse(message, error, "", "fit", X0, Y0, **options)
+
+
+@pytest.mark.parametrize(("X", "error", "message"), BAD_X)
+def test_bad_validation_rows(X, error, message):
+    refuse(message, error, "validation_data[0]", "fit", X0, Y0, validation_data=(X, Y0))
+
+
+@pytest.mark.parametrize(("y", "error", "message"), BAD_Y)
+def test_bad_validation_answers(y, error, message):
+    refuse(message, error, "validation_data[1]", "fit", X0, Y0, validation_data=(X0, y))
+
+
+@pytest.mark.parametrize(("X", "error", "message"), NOT_FINITE)
+def test_rows_to_learn_are_finite(X, error, message):
+    refuse(message, error, "", "fit", X, Y0)
+
+
+def test_parameters_to_start_from_are_finite():
+    net = Network([2, 2])
+    net.weights[0][0, 0] = np.nan
+    with pytest.raises(ValueError, match="parameters must be finite"):
+        net.fit(X0, Y0)
+
+
+# Prediction and gradients
+
+
+def test_predictions_match_the_reference(data, dtype):
+    X, _ = data
+    net = Network(SIZES, dtype=dtype)
+    *_, z = reference_network.forward(net.weights, net.biases, X.astype(dtype))
+    assert_near(net.predict_proba(X), reference.softmax(z), dtype)
+    assert_near(net.predict_log_proba(X), reference.log_softmax(z), dtype)
+    np.testing.assert_array_equal(net.predict(X), np.argmax(z, axis=1))
+    assert net.predict(X).dtype == np.intp
+    assert net.predict_proba(X).dtype == dtype
+
+
+def test_a_row_does_not_depend_on_the_others(rng, dtype, monkeypatch):
+    X = rng.normal(size=(601, 6)).astype(dtype)
+    net = Network(SIZES, dtype=dtype)
+    together = net.predict_proba(X), net.predict_log_proba(X)
+    for rows in (slice(0, 1), slice(7, 8), slice(255, 258), slice(600, 601), slice(3, 600, 7)):
+        np.testing.assert_array_equal(net.predict_proba(X[rows]), together[0][rows])
+        np.testing.assert_array_equal(net.predict_log_proba(X[rows]), together[1][rows])
+        np.testing.assert_array_equal(net.predict(X[rows]), net.predict(X)[rows])
+    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    np.testing.assert_array_equal(net.predict_proba(X), together[0])
+
+
+@pytest.mark.parametrize("sizes", [(6, 3), SIZES])
+def test_no_rows_to_predict(sizes):
+    net = Network(sizes)
+    nothing = np.empty((0, 6))
+    assert net.predict(nothing).shape == (0,)
+    assert net.predict_proba(nothing).shape == (0, 3)
+    assert net.predict_log_proba(nothing).shape == (0, 3)
+
+
+def test_rows_that_hold_nan(data):
+    X = data[0].copy()
+    X[5, 2] = np.nan
+    net = Network(SIZES, dtype="float64")
+    a = net.predict_proba(X)
+    assert np.isnan(a[5]).all()
+    others = np.arange(61) != 5
+    np.testing.assert_array_equal(a[others], net.predict_proba(data[0])[others])
+    with pytest.raises(ValueError, match=r"X must give finite logits, got \[nan.* in row 5"):
+        net.predict(X)
+    assert np.isnan(net.loss(X, data[1]))
+
+
+def test_confident_predictions_keep_their_logarithm(dtype):
+    net = Network([1, 2], dtype=dtype)
+    net.parameters[:] = [40, -40, 0, 0]
+    log_a = net.predict_log_proba([[1.0]])
+    assert_ulp("log_softmax", log_a, reference.log_softmax(np.array([[40.0, -40.0]])))
+    assert net.loss([[1.0]], [0]) == pytest.approx(math.exp(-80), rel=1e-6)
+    assert net.loss([[1.0]], [1]) == pytest.approx(80, rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 5, 3), SIZES, (6, 5, 4, 5, 3)])
+def test_gradients_are_the_slopes_of_the_loss(sizes, data):
+    X, y = data
+    net = Network(sizes, dtype="float64")
+    loss, grad_w, grad_b = net.gradients(X, y)
+    assert loss == pytest.approx(net.loss(X, y), rel=1e-14)
+    slope = np.empty_like(net.parameters)
+    for q, centre in enumerate(net.parameters.tolist()):
+        net.parameters[q] = centre + STEP
+        above = net.loss(X, y)
+        net.parameters[q] = centre - STEP
+        slope[q] = (above - net.loss(X, y)) / (2 * STEP)
+        net.parameters[q] = centre
+    got = np.concatenate([grad.ravel() for grad in grad_w + grad_b])
+    np.testing.assert_allclose(got, slope, rtol=0, atol=FINITE_DIFFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("scale", "allowed"),
+    [(1, reference_network.FRESH), (10, reference_network.SATURATED)],
+    ids=["fresh", "saturated"],
+)
+@pytest.mark.parametrize("sizes", [(64, 10), (64, 32, 10), (64, 100, 50, 10)], ids=str)
+def test_gradients_are_accurate(sizes, scale, allowed, dtype, rng):
+    X, y = rng.uniform(size=(32, 64)).astype(dtype), rng.integers(0, 10, 32)
+    net = Network(sizes, dtype=dtype)
+    net.parameters *= scale
+    _, grad_w, grad_b = net.gradients(X, y)
+    onehot = reference.onehot(y, 10)
+    _, exact_w, exact_b = reference_network.gradients(net.weights, net.biases, X, onehot)
+    _, rounded_w, rounded_b = reference_network.gradients(
+        net.weights, net.biases, X, onehot, dtype=dtype
+    )
+    least = max(
+        reference_network.norm_error(rounded, exact, dtype)
+        for rounded, exact in zip(rounded_w + rounded_b, exact_w + exact_b, strict=True)
+    )
+    most = max(allowed, reference_network.TIMES_ROUNDED * least)
+    for grad, exact in zip(grad_w + grad_b, exact_w + exact_b, strict=True):
+        assert reference_network.norm_error(grad, exact, dtype) <= most
+
+
+def test_gradients_are_new_arrays(data):
+    net = Network(SIZES)
+    before = digest(net)
+    _, grad_w, _ = net.gradients(*data)
+    grad_w[0][:] = 0
+    assert net.gradients(*data)[1][0].any()
+    assert digest(net) == before
+    assert isinstance(grad_w, list)
+
+
+# Copies
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, copy.copy, lambda net: pickle.loads(pickle.dumps(net))],
+    ids=["deepcopy", "copy", "pickle"],
+)
+def test_copies(duplicate, data):
+    net = Network(SIZES, dtype="float64", seed=7)
+    net.fit(*data, epochs=2)
+    twin = duplicate(net)
+    assert repr(twin) == repr(net)
+    assert digest(twin) == digest(net)
+    assert not np.shares_memory(twin.parameters, net.parameters)
+    assert not np.shares_memory(twin.velocity, net.velocity)
+    for part in (*twin.weights, *twin.biases):
+        assert np.shares_memory(part, twin.parameters)
+    for network in (net, twin):
+        network.fit(*data, epochs=2)
+    assert digest(twin) == digest(net)
+    twin.weights[0][:] = 0
+    assert not twin.parameters[:30].any()
+    assert net.parameters[:30].any()
+
+
+def test_public_names():
+    assert fastbp.Network is Network
+    assert fastbp.DivergenceError is DivergenceError
