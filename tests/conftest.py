@@ -4,6 +4,16 @@ import numba
 import numpy as np
 import pytest
 import reference
+from hypothesis import settings
+
+# compiling takes as long as it takes, and the examples are the same in every run
+settings.register_profile(
+    "fastbp",
+    deadline=None,
+    derandomize=True,
+    max_examples=10 if numba.config.DISABLE_JIT else 200,
+)
+settings.load_profile("fastbp")
 
 needs_longdouble = pytest.mark.skipif(
     not reference.WIDE_ENOUGH, reason="longdouble cannot judge float64 on this platform"

@@ -14,6 +14,13 @@ else:
 
 KINDS = ("normal", "uniform", "confident", "ties", "masked", "offset", "inexact", "neighbours")
 SPREADS = (1e-3, 0.1, 1.0, 10.0, 80.0, 104.0, 300.0, 745.0, 1400.0)
+if numba.config.DISABLE_JIT:
+    SPREADS = SPREADS[1::3]
+
+
+def many_rows(n_classes):
+    """How many rows are worth comparing one by one."""
+    return 8 if numba.config.DISABLE_JIT else max(min(40, 20_000 // n_classes), 4)
 
 
 def logits(kind, spread, shape, dtype, seed=0):

@@ -4,14 +4,10 @@ import math
 
 import calls
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tolerances import EPS, assert_same_bits
-
-# compiling takes as long as it takes, and examples are the same in every run
-settings.register_profile("fastbp", deadline=None, derandomize=True, max_examples=200)
-settings.load_profile("fastbp")
 
 DTYPES = st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
 

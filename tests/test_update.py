@@ -65,7 +65,8 @@ def test_no_parameters(dtype):
     assert_right(*draw(0, dtype), 0.1, 0.9)
 
 
-def test_writes_within_its_arguments():
+@pytest.mark.compiled
+def test_stays_within_its_arguments():
     calls.assert_stays_within_pages("momentum_step")
 
 
