@@ -11,7 +11,7 @@ settings.register_profile(
     "fastbp",
     deadline=None,
     derandomize=True,
-    max_examples=10 if numba.config.DISABLE_JIT else 200,
+    max_examples=10 if numba.config.DISABLE_JIT else 100,
 )
 settings.load_profile("fastbp")
 

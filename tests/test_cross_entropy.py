@@ -276,7 +276,7 @@ def test_special_rows_leave_the_others_alone(dtype, value, n_classes):
                 assert_same_bits(one[others], good[others])
 
 
-@pytest.mark.parametrize("z_0", [0.0, -0.0, 1e30, -1e30, 1e-45])
+@pytest.mark.parametrize("z_0", [0.0, -0.0, 1.0, -7.7, 0.3, 1e30, -1e30, 1e-45])
 def test_one_class_is_exact(dtype, z_0):
     z, zeros, ones = np.full((5, 1), z_0, dtype), np.zeros(5, np.intp), np.ones((5, 1), dtype)
     for call in (
