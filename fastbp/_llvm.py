@@ -207,7 +207,7 @@ _operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), _mask)
 @_primitive(_elementwise(lambda b, x, y, z: _call(b, "llvm.fma", x.type, [x, y, z]), _same, 3))
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
-    dtype = np.result_type(*(v for v in (x, y, z) if not isinstance(v, float)))
+    dtype = np.result_type(*(v for v in (x, y, z) if type(v) is not float))
     wide = np.float64 if dtype == np.float32 else np.longdouble
     exact = np.asarray(x).astype(wide) * np.asarray(y).astype(wide) + np.asarray(z).astype(wide)
     return exact.astype(dtype)[()]
@@ -244,7 +244,7 @@ def _emit_select(_typing: Any, mask: Any, x: Any, y: Any) -> Any:
 @_primitive(_emit_select)
 def select(mask: Any, x: Any, y: Any) -> Any:
     """``x`` where the mask is set, else ``y``."""
-    dtype = np.result_type(*(v for v in (x, y) if not isinstance(v, float)))
+    dtype = np.result_type(*(v for v in (x, y) if type(v) is not float))
     return np.where(mask, x, y).astype(dtype)[()]
 
 

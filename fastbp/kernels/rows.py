@@ -62,7 +62,10 @@ LIFT_32, LIFT_64 = 60.0, 200.0
 HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
 
 # Where all other classes together weigh less than this, the total has lost their digits: sum them again, alone
-CONFIDENT_32, CONFIDENT_64 = 2.0**-16, math.inf
+CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
+
+# Registers summed in the row's dtype before float64 takes over: what their sum has lost is rounded, too
+BLOCK = 64
 
 # Rows this short are turned: a register then holds one class of many rows, instead of half a row
 SHORT = 64
@@ -153,17 +156,25 @@ def exponentials(z_i, n_classes, m, e):
     step = width(z_i)
     whole = n_classes - n_classes % step
     total, lost = start_sum(z_i)
-    for k in range(0, whole, step):
-        e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
-        total, lost = add_lifted(total, lost, e_k, e_lost)
-        store(e, k, e_k)
+    all_of_them = widen(lost)
+    all_lost = all_of_them
+    for start in range(0, whole, BLOCK * step):
+        for k in range(start, min(start + BLOCK * step, whole), step):
+            e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
+            total, lost = add_lifted(total, lost, e_k, e_lost)
+            store(e, k, e_k)
+        part = widen(total - pick(total, HEAD_32, HEAD_64))
+        all_of_them, all_lost = add_exactly(all_of_them, all_lost + widen(lost), part)
+        total, lost = start_sum(z_i)
     if whole < n_classes:
         z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
         e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
         total, lost = add_lifted(total, lost, e_k, e_lost)
         store_first(e, whole, e_k, n_classes - whole)
     top, top_lost = lifted_exp(lane(m - shift), floor, lift)
-    return (widen(top), widen(top_lost)), sum_lanes(total - pick(total, HEAD_32, HEAD_64), lost)
+    part = widen(total - pick(total, HEAD_32, HEAD_64))
+    all_of_them, all_lost = add_exactly(all_of_them, all_lost + widen(lost), part)
+    return (widen(top), widen(top_lost)), sum_lanes(all_of_them, all_lost)
 
 
 @inlined

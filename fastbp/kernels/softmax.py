@@ -15,6 +15,7 @@ from fastbp._llvm import (
     load,
     load_first,
     load_turned,
+    max_lanes,
     row,
     scalar,
     select,
@@ -82,6 +83,16 @@ def log_total(z_i, n_classes, m, like):
     return scalar(below), scalar(low)
 
 
+@inlined
+def has_nan(z_i, n_classes):
+    zeros = fill(z_i, 0.0)
+    found = zeros
+    for k in range(0, n_classes, width(z_i)):
+        z_k = load_first(z_i, k, n_classes - k, 0.0)
+        found = found + select(z_k == z_k, zeros, 1.0)
+    return max_lanes(found) > 0
+
+
 @kernel
 def row_max(z, z_max):
     """m_i = max_k z_ik.
@@ -93,7 +104,7 @@ def row_max(z, z_max):
 
     Notes
     -----
-    NaN is passed over: the maximum of the row's numbers, -inf where it holds none.
+    NaN for a row that holds one.
 
     Examples
     --------
@@ -104,8 +115,10 @@ def row_max(z, z_max):
     >>> z_max
     array([ 3., -1.])
     """
-    for i in range(z.shape[0]):
-        z_max[i] = largest(row(z, i), z.shape[1])
+    n, n_classes = z.shape
+    for i in range(n):
+        z_i = row(z, i)
+        z_max[i] = math.nan if has_nan(z_i, n_classes) else largest(z_i, n_classes)
 
 
 @kernel
@@ -224,8 +237,10 @@ def logsumexp(z, lse):
     for i in range(n):
         z_i = row(z, i)
         m = largest(z_i, n_classes)
+        if math.isinf(m):
+            lse[i] = m if not has_nan(z_i, n_classes) else math.nan
+            continue
         wide_m = scalar(widen(lane(m)))
         below, below_low = log_total(z_i, n_classes, m, lane(wide_m))
-        # an infinite maximum is the answer; what its sum has lost would be NaN
         total, lost = add_exactly(wide_m, below_low, below)
-        lse[i] = wide_m if math.isinf(wide_m) and not math.isnan(below - below) else total + lost
+        lse[i] = total + lost
