@@ -114,6 +114,13 @@ def add_exactly(total, lost, part):
 
 
 @inlined
+def normalized(total, lost):
+    """The same pair with the larger part of what was lost put back: the rest is below a rounding."""
+    whole = total + lost
+    return whole, lost - (whole - total)
+
+
+@inlined
 def start_sum(like):
     """An empty sum of lifted exponentials."""
     return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
@@ -174,7 +181,8 @@ def exponentials(z_i, n_classes, m, e):
     top, top_lost = lifted_exp(lane(m - shift), floor, lift)
     part = widen(total - pick(total, HEAD_32, HEAD_64))
     all_of_them, all_lost = add_exactly(all_of_them, all_lost + widen(lost), part)
-    return (widen(top), widen(top_lost)), sum_lanes(all_of_them, all_lost)
+    all_of_them, all_lost = sum_lanes(all_of_them, all_lost)
+    return (widen(top), widen(top_lost)), normalized(all_of_them, all_lost)
 
 
 @inlined
@@ -187,8 +195,8 @@ def exponentials_turned(tile, n_classes, m):
         total, lost = add_lifted(total, lost, e_k, e_lost)
         store(tile, k * width(tile), e_k)
     top, top_lost = lifted_exp(m - shift, floor, lift)
-    total = total - pick(total, HEAD_32, HEAD_64)
-    return (widen(top), widen(top_lost)), (widen(total), widen(lost))
+    total = widen(total - pick(total, HEAD_32, HEAD_64))
+    return (widen(top), widen(top_lost)), normalized(total, widen(lost))
 
 
 @inlined
