@@ -577,6 +577,19 @@ def row(array: Any, i: Any) -> Any:
     return array[i]
 
 
+def _emit_flat(_typing: Any, array: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return arrayobj.make_array(array)(context, builder, args[0]).data
+
+    return Row(array.dtype)(array), codegen
+
+
+@_primitive(_emit_flat)
+def flat(array: Any) -> Any:
+    """All numbers of a contiguous array as one row."""
+    return array.reshape(-1)
+
+
 def _emit_at(_typing: Any, row: Any, k: Any) -> Any:
     return row.dtype(row, types.intp), lambda context, builder, sig, args: builder.load(
         builder.gep(args[0], [args[1]])
