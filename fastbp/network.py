@@ -409,7 +409,7 @@ class Network:
                     entry["val_accuracy"] = _accuracy(z, validation)
                 history._append(entry)
                 shown.epoch(self._epoch, entry)
-                if callback is not None and callback(self, self._epoch, dict(entry)):
+                if callback is not None and callback(self, self._epoch, entry):
                     break
         return history
 
