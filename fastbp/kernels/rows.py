@@ -97,12 +97,12 @@ def lifted_exp(s, floor, lift):
     sums of many of them do without even that.
     """
     below = s < floor
-    r, small, shifted = exp_parts(select(below, floor, s))
-    p = select(below, 0.0, power_of_two(shifted, lift))
+    r, small, shifted = exp_parts(s)
+    p = power_of_two(shifted, lift)
     head = fma(r, p, p)
     rest = fma(small, p, fma(r, p, p - head))
-    e = head + rest
-    return e, (head - e) + rest
+    e = select(below, 0.0, head + rest)
+    return e, select(below, 0.0, (head - e) + rest)
 
 
 @inlined
