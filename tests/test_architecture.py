@@ -9,6 +9,7 @@ import fastbp
 
 PACKAGE = Path(fastbp.__file__).parent
 
+_LLVM_FLOOR = {"_llvm.bind", "_llvm.lanes"}
 _VECTORS = {"_compile", "_llvm", "kernels.elementary"}
 _KERNELS = {
     "kernels",
@@ -24,7 +25,20 @@ _KERNELS = {
 # Bottom up: the rooms of the package, each with what it may import. A new module needs a line.
 ROOMS = {
     "_compile": set(),
-    "_llvm": set(),
+    "_llvm.lanes": set(),
+    "_llvm.bind": {"_llvm.lanes"},
+    "_llvm.arithmetic": _LLVM_FLOOR,
+    "_llvm.conversion": _LLVM_FLOOR,
+    "_llvm.folds": _LLVM_FLOOR | {"_llvm.arithmetic"},
+    "_llvm.memory": _LLVM_FLOOR,
+    "_llvm.turned": _LLVM_FLOOR | {"_llvm.memory"},
+    "_llvm": {
+        "_llvm.arithmetic",
+        "_llvm.conversion",
+        "_llvm.folds",
+        "_llvm.memory",
+        "_llvm.turned",
+    },
     "_checks": {"_compile"},
     "_ulp": {"_compile"},
     "_hard_inputs": {"_ulp"},

@@ -1,0 +1,73 @@
+"""Vector registers as values: the only package that writes LLVM IR.
+
+Numba has no vector type, and LLVM's own vectoriser gives up on short rows, on reductions (which it
+may not reorder) and on remainders.  Here a *lanes* value stands for one register's worth of
+numbers: ``LANES_BYTES`` of them, 16 float32 or 8 float64, or twice as many float64 where float32 is
+widened.  LLVM splits lanes that are wider than the machine's registers, so one source serves
+AVX-512, AVX2 and NEON, and since every operation and its order is written out, the bits are the
+same on all of them.
+
+Each primitive is a plain Python function that states its meaning in NumPy (that body runs under
+``NUMBA_DISABLE_JIT=1``, with lanes as one-dimensional arrays) and, just above it, what it emits
+when compiled.  Like the kernels, primitives check nothing: ``load`` reads a whole register whatever
+the array's length.
+"""
+
+from fastbp._llvm.arithmetic import (
+    binary_exponent,
+    fma,
+    larger,
+    magnitude,
+    polynomial,
+    power_of_two,
+    select,
+)
+from fastbp._llvm.conversion import convert, fill, is_double, lane, pick, scalar, widen
+from fastbp._llvm.folds import any_lane, max_lanes, sum_lanes
+from fastbp._llvm.memory import (
+    at,
+    flat,
+    load,
+    load_first,
+    load_like,
+    put,
+    row,
+    stack_row,
+    store,
+    store_first,
+    width,
+)
+from fastbp._llvm.turned import load_turned, store_turned
+
+__all__ = [
+    "any_lane",
+    "at",
+    "binary_exponent",
+    "convert",
+    "fill",
+    "flat",
+    "fma",
+    "is_double",
+    "lane",
+    "larger",
+    "load",
+    "load_first",
+    "load_like",
+    "load_turned",
+    "magnitude",
+    "max_lanes",
+    "pick",
+    "polynomial",
+    "power_of_two",
+    "put",
+    "row",
+    "scalar",
+    "select",
+    "stack_row",
+    "store",
+    "store_first",
+    "store_turned",
+    "sum_lanes",
+    "widen",
+    "width",
+]

@@ -1,0 +1,107 @@
+"""The two kinds of value: lanes in a register, and the address of a row.
+
+How Numba types them, how LLVM does, and how scalars and arrays become lanes.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import models, register_model
+
+LANES_BYTES = 64
+
+INT32 = ir.IntType(32)
+INT64 = ir.IntType(64)
+
+
+class Lanes(types.Type):  # type: ignore[misc]
+    """Numba type of ``count`` numbers in a register; one lane is a plain scalar in LLVM's eyes."""
+
+    def __init__(self, dtype: Any, count: int) -> None:
+        self.dtype = dtype
+        self.count = count
+        super().__init__(f"Lanes({dtype} x {count})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, ir_type(fe_type))
+
+
+class Row(types.Type):  # type: ignore[misc]
+    """Numba type of the address of one row's first number.
+
+    A slice of an array would be counted as a reference, by two atomic operations a row; an address
+    is not.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Row({dtype})")
+
+
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Row) -> None:
+        super().__init__(dmm, fe_type, ir_type(Lanes(fe_type.dtype, 1)).as_pointer())
+
+
+def ir_type(lanes: Lanes) -> Any:
+    scalar = {
+        types.float32: ir.FloatType(),
+        types.float64: ir.DoubleType(),
+        types.boolean: ir.IntType(1),
+    }[lanes.dtype]
+    return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
+
+
+def int_type(lanes: Lanes) -> Any:
+    scalar = ir.IntType(lanes.dtype.bitwidth)
+    return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
+
+
+def constant(kind: Any, value: Any) -> Any:
+    """The value, in all lanes where ``kind`` is a vector."""
+    if isinstance(kind, ir.VectorType):
+        return ir.Constant(kind, [value] * kind.count)
+    return ir.Constant(kind, value)
+
+
+def register_of(array: Any) -> Lanes:
+    return Lanes(array.dtype, LANES_BYTES * 8 // array.dtype.bitwidth)
+
+
+def lane_count(dtype: Any) -> int:
+    """Numbers of ``dtype`` in one register."""
+    return LANES_BYTES // int(np.dtype(dtype).itemsize)
+
+
+def splat(builder: Any, scalar: Any, count: int) -> Any:
+    if count == 1:
+        return scalar
+    undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, constant(ir.VectorType(INT32, count), 0))
+
+
+def as_lanes(context: Any, builder: Any, lanes: Lanes, value: Any, type_: Any) -> Any:
+    """An operand as lanes; scalars are converted to the lanes' dtype and repeated."""
+    if isinstance(type_, Lanes):
+        return value
+    return splat(builder, context.cast(builder, value, type_, lanes.dtype), lanes.count)
+
+
+def call_intrinsic(
+    builder: Any, name: str, result: Any, arguments: list[Any], suffix: str = ""
+) -> Any:
+    """Call the LLVM intrinsic ``name`` for vectors (or scalars) of the result's type."""
+    if not suffix:
+        scalar = result.element if isinstance(result, ir.VectorType) else result
+        bits = {ir.FloatType(): "f32", ir.DoubleType(): "f64"}[scalar]
+        suffix = f"v{result.count}{bits}" if isinstance(result, ir.VectorType) else bits
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"{name}.{suffix}")
+    return builder.call(function, arguments)
