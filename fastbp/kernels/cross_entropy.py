@@ -1,8 +1,9 @@
 """Cross-entropy from logits, the output error a - y (BP1), and both in one pass.
 
-The loss of a row with label y is ln(sum_k e**z_k) - z_y = log1p(rest) + (m - z_y), where rest is the sum of
-e**(z_k - m) over all classes but the maximum: a sum of terms that are not negative, in which nothing
-cancels.  The label's entry of the error is -(sum over the other classes) / total for the same reason.
+The loss of a row with label y is ln(sum_k e**z_k) - z_y = log1p(rest) + (m - z_y), where rest is
+the sum of e**(z_k - m) over all classes but the maximum: a sum of terms that are not negative, in
+which nothing cancels.  The label's entry of the error is -(sum over the other classes) / total for
+the same reason.
 """
 
 import math
@@ -118,9 +119,7 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
             store_turned(tile, delta, i, k)
         # what is left is one number a row
         e_label = widen(load(at_label, 0))
-        not_label = select(
-            z_label == m, others[0] + others[1], (total[0] - e_label) + total[1]
-        )
+        not_label = select(z_label == m, others[0] + others[1], (total[0] - e_label) + total[1])
         error = 0.0 - not_label / (total[0] + total[1]) * gain
         store(wide, 0, error)
         for r in range(held):
@@ -139,7 +138,7 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
 
 @kernel
 def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
-    """C_i = -w_i ln a_i,label and delta_i = s w_i (a_i - y_i): the cost and BP1 in one pass (a = softmax(z)).
+    """C_i = -w_i ln a_i,label and delta_i = s w_i (a_i - y_i), with a = softmax(z), in one pass.
 
     Parameters
     ----------
@@ -193,8 +192,8 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
 
     Notes
     -----
-    A target of 0 contributes 0, also where its logit is -inf.  Where one class holds the whole target,
-    its error is computed from the other classes' sum, as with labels.
+    A target of 0 contributes 0, also where its logit is -inf.  Where one class holds the whole
+    target, its error is computed from the other classes' sum, as with labels.
 
     Examples
     --------
@@ -337,8 +336,8 @@ def output_error(a, labels, delta):
 
     Notes
     -----
-    What a probability close to 1 has lost to rounding is lost here too: `softmax_cross_entropy` starts from
-    the logits and keeps it.
+    What a probability close to 1 has lost to rounding is lost here too: `softmax_cross_entropy`
+    starts from the logits and keeps it.
 
     Examples
     --------
@@ -392,7 +391,7 @@ def output_error_targets(a, y, delta):
 
 @kernel
 def smoothed_targets(labels, class_weight, y, label_smoothing):
-    """y_ik = c_k ((1 - eps) [k = label_i] + eps / n_classes): target rows for smoothed, weighted labels.
+    """y_ik = c_k ((1 - eps) [k = label_i] + eps / n_classes): smoothed, weighted target rows.
 
     Parameters
     ----------
@@ -424,7 +423,7 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
 
 @kernel
 def loss_sum(loss):
-    """sum_i C_i, compensated (Neumaier): accurate to a rounding or two of float64, whatever the dtype.
+    """sum_i C_i, compensated (Neumaier): within a rounding or two of float64, whatever the dtype.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A fully-connected layer: z = a W + b, the error it passes back, and its gradients.
 
-Every sum runs over its index in order, in fused multiply-adds, so that an entry's bits depend neither on the batch
-nor on the place of its row in it.
+Every sum runs over its index in order, in fused multiply-adds, so that an entry's bits depend
+neither on the batch nor on the place of its row in it.
 """
 
 from fastbp._compile import kernel

@@ -1,8 +1,8 @@
 """exp, log1p and the sigmoid: branch-free, so that loops over them vectorise.
 
-Each function has two faces.  The public one takes and gives a scalar; the other, named ``..._lanes``, takes
-lanes (see ``fastbp._llvm``) of any count, and is what the row kernels call.  One body serves both, and
-float32 and float64, which differ in their constants alone.
+Each function has two faces.  The public one takes and gives a scalar; the other, named
+``..._lanes``, takes lanes (see ``fastbp._llvm``) of any count, and is what the row kernels call.
+One body serves both, and float32 and float64, which differ in their constants alone.
 
 The polynomials are minimax fits (Remez, 300 bits) to the functions named beside them; the exponents
 in the comments are the relative errors they leave in exp and log.
@@ -84,9 +84,10 @@ LOWER = 2.0**-LIFT
 def exp_parts(x):
     """e**x = (1 + r + small) * 2**n: the head r, the small rest, and n + the rounder.
 
-    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small rest, which the
-    caller adds as late as it can: the three together are far more precise than their sum.  In float32 the
-    low part of n ln 2 is small enough to go there as a whole, low e**r = low (1 + r) to the digits that count.
+    Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small rest,
+    which the caller adds as late as it can: the three together are far more precise than their sum.
+    In float32 the low part of n ln 2 is small enough to go there as a whole, low e**r = low (1 + r)
+    to the digits that count.
     """
     rounder = pick(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
@@ -121,7 +122,7 @@ def log1p_parts(x):
     from_x = u - 1.0
     lost = (x - from_x) + (1.0 - (u - from_x))
     k = binary_exponent(u)
-    # a quarter of u and four times the power: 2**-k itself is subnormal at the very top of the range
+    # a quarter of u and four times the power: 2**-k itself is subnormal at the top of the range
     power = power_of_two(pick(x, ROUNDER_32, ROUNDER_64) - k, 2.0)
     scaled = fma(u * 0.25, power, -1.0)
     f = fma(lost * 0.25, power, scaled)
@@ -160,7 +161,7 @@ def _lifted_exp_of_minus(z):
 
 @inlined
 def _inverse_of_one_plus(e):
-    """1 / (1 + e) for 0 <= e <= 1 as the sum of two numbers: twice the precision for one division."""
+    """1 / (1 + e) for 0 <= e <= 1 as a sum of two numbers: twice the precision for one division."""
     one_plus = e + 1.0
     lost = e - (one_plus - 1.0)
     t = 1.0 / one_plus

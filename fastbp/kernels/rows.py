@@ -1,19 +1,22 @@
 """What the row kernels share: a row's frame, its exponentials and their sums.
 
 Softmax does not change when a number is taken from all logits.  The usual choice, the row's
-maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows with
-the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here nothing is rounded:
+maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows
+with the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here nothing is
+rounded:
 
-- where |m| is small, nothing is subtracted; the exponentials are brought into range by an integer number of
-  powers of two, which is exact;
+- where |m| is small, nothing is subtracted; the exponentials are brought into range by an integer
+  number of powers of two, which is exact;
 - where |m| is large, z - m is exact for every z close enough to m to matter (Sterbenz's lemma), and
   the others vanish.
 
-All exponentials of a row are e**(z - m) times 2**LIFT times a constant within sqrt(2) of 1, so that those that
-are subnormal, or vanish, only after the division still carry their full precision into the sums.
+All exponentials of a row are e**(z - m) times 2**LIFT times a constant within sqrt(2) of 1, so that
+those that are subnormal, or vanish, only after the division still carry their full precision into
+the sums.
 
-Sums are unevaluated pairs (total, lost).  Every function exists twice: for a long row, read a register at a
-time, and, as ``..._turned``, for as many short rows as a register has lanes, one row a lane.
+Sums are unevaluated pairs (total, lost).  Every function exists twice: for a long row, read a
+register at a time, and, as ``..._turned``, for as many short rows as a register has lanes, one row
+a lane.
 """
 
 import math
@@ -50,21 +53,24 @@ from fastbp.kernels.elementary import (
     log1p_parts,
 )
 
-# Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact down to the depth.
+# Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact to the depth.
 NEAR_32, NEAR_64 = 256.0, 2048.0
 
-# Logits further below the maximum count as -inf: e**-DEPTH of it is below half the smallest subnormal
-# even if 2**32 classes add theirs
+# Logits further below the maximum count as -inf: e**-DEPTH of it is below half the smallest
+# subnormal even if 2**32 classes add theirs
 DEPTH_32, DEPTH_64 = 128.0, 780.0
 LIFT_32, LIFT_64 = 60.0, 200.0
 
-# Sums of lifted exponentials start here, above every term: then FastTwoSum can tell what each addition loses
+# Sums of lifted exponentials start here, above every term: then FastTwoSum can tell what each
+# addition loses
 HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
 
-# Where all other classes together weigh less than this, the total has lost their digits: sum them again, alone
+# Where all other classes together weigh less than this, the total has lost their digits: sum them
+# again, alone
 CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
 
-# Registers summed in the row's dtype before float64 takes over: what their sum has lost is rounded, too
+# Registers summed in the row's dtype before float64 takes over: what their sum has lost is rounded,
+# too
 BLOCK = 64
 
 # Rows this short are turned: a register then holds one class of many rows, instead of half a row
@@ -73,7 +79,7 @@ SHORT = 64
 
 @inlined
 def frame(m):
-    """What a row (or a lane a row) with maximum ``m`` subtracts, where it ends, and its power of two."""
+    """What a row (or each lane's row) of maximum ``m`` subtracts, its floor, its power of two."""
     shift = select(magnitude(m) < pick(m, NEAR_32, NEAR_64), 0.0, m)
     top = m - shift
     rounder = pick(m, ROUNDER_32, ROUNDER_64)
@@ -93,8 +99,8 @@ def row_frame(m):
 def lifted_exp(s, floor, lift):
     """2**lift * e**s, and what its last rounding has lost; 0 below the floor, NaN for NaN.
 
-    p (1 + r + small) with the product of r kept exact, so that the last rounding is the only large one;
-    sums of many of them do without even that.
+    p (1 + r + small) with the product of r kept exact, so that the last rounding is the only large
+    one; sums of many of them do without even that.
     """
     below = s < floor
     r, small, shifted = exp_parts(s)
@@ -115,7 +121,7 @@ def add_exactly(total, lost, part):
 
 @inlined
 def normalized(total, lost):
-    """The same pair with the larger part of what was lost put back: the rest is below a rounding."""
+    """The same pair with most of what was lost put back: the rest is below a rounding."""
     whole = total + lost
     return whole, lost - (whole - total)
 
@@ -158,7 +164,10 @@ def largest_turned(tile, n_classes):
 
 @inlined
 def exponentials(z_i, n_classes, m, e):
-    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all, float64 pairs of a lane."""
+    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all.
+
+    Both are float64 pairs of a single lane.
+    """
     shift, floor, lift = row_frame(m)
     step = width(z_i)
     whole = n_classes - n_classes % step
@@ -201,7 +210,7 @@ def exponentials_turned(tile, n_classes, m):
 
 @inlined
 def without_one(others, lost, ties, top):
-    """The pair of a sum over all but the maxima, of which there are ``ties``, with all but one put back."""
+    """The pair of a sum over all but the ``ties`` maxima, with all of these but one put back."""
     value, low = top
     again = ties - 1.0
     product = again * value
@@ -232,7 +241,7 @@ def others_of(e, n_classes, top, total):
 
 @inlined
 def others_of_turned(tile, n_classes, top, total):
-    """A lane's result does not depend on the others': only whether there is something to do does."""
+    """A lane's result does not depend on the others; only whether there is work to do does."""
     others, lost = total[0] - top[0], total[1] - top[1]
     unsure = others < pick(tile, CONFIDENT_32, CONFIDENT_64) * top[0]
     if any_lane(unsure):
@@ -251,7 +260,7 @@ def others_of_turned(tile, n_classes, top, total):
 
 @inlined
 def log_one_plus_ratio(others, top, like):
-    """ln(1 + others / top) of two pairs of lanes, as a pair (head, low), for results of the dtype of ``like``."""
+    """ln(1 + others / top) of two pairs of lanes, as a pair, for results of ``like``'s dtype."""
     if is_double(like):
         value, low = top
         inverse = 1.0 / value

@@ -1,7 +1,7 @@
 """softmax, log_softmax, logsumexp and the maximum of each row.
 
-Two ways through a row, which is all that a reader has to know: a long row is read a register at a time; short
-rows are turned, as many at once as a register has lanes.
+Two ways through a row, which is all that a reader has to know: a long row is read a register at a
+time; short rows are turned, as many at once as a register has lanes.
 """
 
 import math
@@ -57,7 +57,7 @@ def times_factor(e, n_classes, high, low):
 
 @inlined
 def log_total(z_i, n_classes, m, like):
-    """ln(sum_k e**(z_k - m)) >= 0 as a float64 pair: the maximum's own term, exactly 1, is never added.
+    """ln(sum_k e**(z_k - m)) >= 0 as a float64 pair: the maximum's term, exactly 1, is never added.
 
     The exponentials are computed in the dtype of ``like``.
     """
@@ -134,7 +134,8 @@ def softmax(z, a):
 
     Notes
     -----
-    A row with +inf or NaN, or with nothing but -inf, comes out as NaN; -inf among finite logits as 0.
+    A row with +inf or NaN, or with nothing but -inf, comes out as NaN; -inf among finite logits
+    as 0.
 
     References
     ----------

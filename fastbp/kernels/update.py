@@ -21,13 +21,14 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
 
     Notes
     -----
-    Each operation is rounded on its own, as the equation is written: no fused multiply-add.  While eta is constant
-    this equals Hinton's form d <- mu d + g, theta <- theta - eta d, with v = -eta d.
+    Each operation is rounded on its own, as the equation is written: no fused multiply-add.  While
+    eta is constant this equals Hinton's form d <- mu d + g, theta <- theta - eta d, with
+    v = -eta d.
 
     References
     ----------
-    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and momentum in
-    deep learning", ICML 2013.
+    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+    momentum in deep learning", ICML 2013.
 
     Examples
     --------
