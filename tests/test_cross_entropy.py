@@ -360,11 +360,12 @@ def test_output_error(dtype, n_classes):
         exact = reference.wide(a) - onehot
         exact[labels < 0] = 0
         assert_ulp("output_error", calls.output_error(a, labels)(), exact, np.maximum(a, onehot))
-        y = targets_of(z)
-        total = reference.wide(y).sum(axis=1, keepdims=True)
-        exact = a * total - y
-        at = np.maximum(a * total, y)
-        assert_ulp("output_error", calls.output_error_targets(a, y)(), exact, at)
+        for factor in (1, 0.3):
+            y = (factor * targets_of(z)).astype(dtype)
+            total = reference.wide(y).sum(axis=1, keepdims=True)
+            exact = a * total - y
+            at = np.maximum(a * total, y)
+            assert_ulp("output_error", calls.output_error_targets(a, y)(), exact, at)
 
 
 def test_gradient():

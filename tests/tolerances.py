@@ -46,6 +46,9 @@ EPS = {
     "rows_sum_to_one": 4,  # times the square root of the number of classes
     "delta_rows_sum_to_zero": 4,  # the same
     "loss_sum": 1,
+    # two results that may each be off by their own tolerance
+    "permutation": 8,
+    "shift": 4,
 }
 
 
