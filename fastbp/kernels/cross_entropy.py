@@ -36,14 +36,16 @@ from fastbp.kernels.rows import (
     add_exactly,
     exponentials,
     exponentials_turned,
-    factor_parts,
     largest,
     largest_turned,
     log_one_plus_ratio,
     others_of,
     others_of_turned,
+    share_row,
+    share_turned,
+    shares,
 )
-from fastbp.kernels.softmax import log_total, times_factor
+from fastbp.kernels.softmax import log_total
 
 
 @inlined
@@ -83,8 +85,7 @@ def long_rows(z, labels, row_weight, loss, delta, scale):
         if z_label != m:
             not_label = (total[0] - widen(lane(at(delta_i, label)))) + total[1]
         gain = scale * weight
-        high, low = factor_parts(gain, total, delta_i)
-        times_factor(delta_i, n_classes, scalar(high), scalar(low))
+        share_row(delta_i, n_classes, shares(gain, top, total, delta_i))
         put(delta_i, label, scalar(0.0 - not_label / (total[0] + total[1]) * gain))
 
 
@@ -111,10 +112,7 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
             q = i + min(r, held - 1)
             put(at_label, r, at(tile, max(labels[q], 0) * step + r))
         gain = load_like(wide, 0, m)
-        high, low = factor_parts(gain, total, tile)
-        for k in range(n_classes):
-            e_k = load(tile, k * step)
-            store(tile, k * step, fma(e_k, high, e_k * low))
+        share_turned(tile, n_classes, shares(gain, top, total, tile))
         for k in range(0, n_classes, step):
             store_turned(tile, delta, i, k)
         # what is left is one number a row

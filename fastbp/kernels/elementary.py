@@ -14,7 +14,6 @@ from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     binary_exponent,
     fma,
-    is_double,
     lane,
     magnitude,
     pick,
@@ -86,21 +85,15 @@ def exp_parts(x):
 
     Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small rest,
     which the caller adds as late as it can: the three together are far more precise than their sum.
-    In float32 the low part of n ln 2 is small enough to go there as a whole, low e**r = low (1 + r)
-    to the digits that count.
     """
     rounder = pick(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
     n = shifted - rounder
-    r_high = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
+    r_exact = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
     low = pick(x, -LN2_LO_32, -LN2_LO_64)
-    if is_double(x):
-        r = fma(n, low, r_high)
-        lost = fma(n, low, r_high - r)
-    else:
-        r = r_high
-        lost = fma(n * low, r, n * low)
-    return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), lost), shifted
+    r = fma(n, low, r_exact)
+    r_lost = fma(n, low, r_exact - r)
+    return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), r_lost), shifted
 
 
 @inlined

@@ -74,7 +74,7 @@ CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
 BLOCK = 64
 
 # Rows this short are turned: a register then holds one class of many rows, instead of half a row
-SHORT = 64
+SHORT = 128
 
 
 @inlined
@@ -259,29 +259,64 @@ def others_of_turned(tile, n_classes, top, total):
 
 
 @inlined
-def log_one_plus_ratio(others, top, like):
-    """ln(1 + others / top) of two pairs of lanes, as a pair, for results of ``like``'s dtype."""
-    if is_double(like):
-        value, low = top
-        inverse = 1.0 / value
-        ratio = others[0] * inverse
-        missing = fma(0.0 - ratio, value, others[0]) + (others[1] - ratio * low)
-        ratio_low = missing * inverse
-        head, small = log1p_parts(ratio)
-        return head, ratio_low / (ratio + 1.0) - small
-    ratio = (others[0] + others[1]) / (top[0] + top[1])
-    return log1p_lanes(ratio), 0.0 * ratio
+def quotient(a, b):
+    """a / b of two pairs, as a pair."""
+    inverse = 1.0 / b[0]
+    q = a[0] * inverse
+    return q, (fma(0.0 - q, b[0], a[0]) + (a[1] - q * b[1])) * inverse
 
 
 @inlined
-def factor_parts(gain, total, like):
-    """gain / total, float64, as a sum of two numbers of the dtype of ``like``.
+def log_one_plus_ratio(others, top, like):
+    """ln(1 + others / top) of two pairs of lanes, as a pair, for results of ``like``'s dtype."""
+    ratio, low = quotient(others, top)
+    if is_double(like):
+        head, small = log1p_parts(ratio)
+        return head, low / (ratio + 1.0) - small
+    return log1p_lanes(ratio + low), 0.0 * ratio
 
-    Multiplying by both rounds once, where the quotient of a division would have rounded before.
+
+@inlined
+def shares(gain, top, total, like):
+    """How gain * e_k / total is found in the dtype of ``like``: see ``share_of``.
+
+    For the largest e_k, from the pair: so that no probability passes 1, and a single class has
+    exactly that.  For the others a factor, as a sum of two numbers: to multiply by both rounds
+    once, where the quotient of a division would have rounded before.
     """
-    value, lost = total
-    inverse = 1.0 / value
-    factor = gain * inverse
+    largest_share, largest_low = quotient(top, total)
+    factor, factor_low = quotient((gain, 0.0 * gain), total)
     high = convert(factor, like)
-    missing = (fma(0.0 - factor, value, gain) - factor * lost) * inverse
-    return high, convert((factor - widen(high)) + missing, like)
+    low = convert((factor - widen(high)) + factor_low, like)
+    return (
+        convert(top[0], like),
+        convert(gain * (largest_share + largest_low), like),
+        high,
+        low,
+    )
+
+
+@inlined
+def share_of(e_k, parts):
+    e_top, share_of_top, high, low = parts
+    return select(e_k == e_top, share_of_top, fma(e_k, high, e_k * low))
+
+
+@inlined
+def share_row(e, n_classes, parts):
+    """Replace e_k by its share, in place."""
+    e_top, share_of_top, high, low = parts
+    of_row = scalar(e_top), scalar(share_of_top), scalar(high), scalar(low)
+    step = width(e)
+    whole = n_classes - n_classes % step
+    for k in range(0, whole, step):
+        store(e, k, share_of(load(e, k), of_row))
+    if whole < n_classes:
+        e_k = load_first(e, whole, n_classes - whole, 0.0)
+        store_first(e, whole, share_of(e_k, of_row), n_classes - whole)
+
+
+@inlined
+def share_turned(tile, n_classes, parts):
+    for k in range(n_classes):
+        store(tile, k * width(tile), share_of(load(tile, k * width(tile)), parts))

@@ -10,9 +10,7 @@ from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     convert,
     fill,
-    fma,
     lane,
-    load,
     load_first,
     load_turned,
     max_lanes,
@@ -20,7 +18,6 @@ from fastbp._llvm import (
     scalar,
     select,
     stack_row,
-    store,
     store_first,
     store_turned,
     sum_lanes,
@@ -32,27 +29,16 @@ from fastbp.kernels.rows import (
     add_exactly,
     exponentials,
     exponentials_turned,
-    factor_parts,
     frame,
     largest,
     largest_turned,
     lifted_exp,
     log_one_plus_ratio,
+    share_row,
+    share_turned,
+    shares,
     without_one,
 )
-
-
-@inlined
-def times_factor(e, n_classes, high, low):
-    """e_k * (high + low), in place."""
-    step = width(e)
-    whole = n_classes - n_classes % step
-    for k in range(0, whole, step):
-        e_k = load(e, k)
-        store(e, k, fma(e_k, high, e_k * low))
-    if whole < n_classes:
-        e_k = load_first(e, whole, n_classes - whole, 0.0)
-        store_first(e, whole, fma(e_k, high, e_k * low), n_classes - whole)
 
 
 @inlined
@@ -159,19 +145,15 @@ def softmax(z, a):
             for k in range(0, n_classes, step):
                 load_turned(z, i, k, tile)
             m = largest_turned(tile, n_classes)
-            _, total = exponentials_turned(tile, n_classes, m)
-            high, low = factor_parts(1.0, total, tile)
-            for k in range(n_classes):
-                e_k = load(tile, k * step)
-                store(tile, k * step, fma(e_k, high, e_k * low))
+            top, total = exponentials_turned(tile, n_classes, m)
+            share_turned(tile, n_classes, shares(1.0, top, total, tile))
             for k in range(0, n_classes, step):
                 store_turned(tile, a, i, k)
     else:
         for i in range(n):
             z_i, a_i = row(z, i), row(a, i)
-            _, total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
-            high, low = factor_parts(1.0, total, a_i)
-            times_factor(a_i, n_classes, scalar(high), scalar(low))
+            top, total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
+            share_row(a_i, n_classes, shares(1.0, top, total, a_i))
 
 
 @kernel
