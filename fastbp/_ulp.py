@@ -93,7 +93,8 @@ def ulp_error_mp(got: float, exact: "mpmath.mpf", dtype: npt.DTypeLike, at: Any 
 _EXPONENT = 0x7FF << 52
 _SMALLEST_NORMAL = (1023 - 126) << 52
 _LARGEST_BINADE = (1023 + 127) << 52
-_INVERSE_OF_ULP = (2 * 1023 + 23) << 52
+_BIAS = 1023 << 52
+_BIAS_AND_DIGITS = (1023 + 23) << 52
 _OVERFLOW = 2.0**128
 
 
@@ -106,7 +107,8 @@ def float32_errors(got, exact, exact_bits, scale, scale_bits, error):  # type: i
     n = got.shape[0]
     for q in range(n):
         exponent = max(exact_bits[q] & _EXPONENT, _SMALLEST_NORMAL)
-        scale_bits[q] = _INVERSE_OF_ULP - min(exponent, _LARGEST_BINADE)
+        # the bits of 2^(23 - e), the inverse of an ulp, in an order that cannot overflow
+        scale_bits[q] = (_BIAS_AND_DIGITS - min(exponent, _LARGEST_BINADE)) + _BIAS
     for q in range(n):
         found = float(got[q])
         right = exact[q]

@@ -431,7 +431,7 @@ def test_loss_sum(dtype):
             loss = (rng.exponential(size=n) * 10.0 ** rng.uniform(-power, power, n)).astype(dtype)
             exact = math.fsum(loss.tolist())
             allowed = EPS["loss_sum"] * np.finfo(float).eps * exact
-            assert abs(kernels.loss_sum(loss) - exact) <= allowed
+            assert abs(float(kernels.loss_sum(loss)) - exact) <= allowed
     assert isinstance(kernels.loss_sum(loss), float)
 
 

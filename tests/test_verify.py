@@ -127,6 +127,7 @@ def test_cases_hold_every_kind_spread_and_width(dtype):
     np.testing.assert_array_equal(first.z, again.z)
 
 
+@compiled
 def test_a_kernel_that_is_wrong_is_found(monkeypatch):
     """Off by one part in 2^22 on a single range of inputs."""
     exp = verify.ELEMENTARY["exp"]
@@ -145,6 +146,7 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch):
     assert "0x1.f" in worst.where
 
 
+@compiled
 def test_a_kernel_without_nan_is_found(monkeypatch):
     exp = verify.ELEMENTARY["exp"]
 
@@ -156,6 +158,7 @@ def test_a_kernel_without_nan_is_found(monkeypatch):
     assert verify.sweep_float32("exp", 40_999, n_threads=1).error == np.inf
 
 
+@compiled
 def test_a_wrong_reference_is_found(monkeypatch):
     """The bulk reference and mpmath must agree about the worst input."""
     exp = verify.ELEMENTARY["exp"]
