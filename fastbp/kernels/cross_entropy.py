@@ -13,6 +13,7 @@ from fastbp._llvm import (
     at,
     convert,
     fill,
+    flat,
     fma,
     lane,
     load,
@@ -36,11 +37,14 @@ from fastbp.kernels.rows import (
     add_exactly,
     exponentials,
     exponentials_turned,
+    frame,
     largest,
     largest_turned,
+    lifted_exp,
     log_one_plus_ratio,
     others_of,
     others_of_turned,
+    quotient,
     share_row,
     share_turned,
     shares,
@@ -96,42 +100,47 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
     tile = stack_row(z, SHORT)
     at_label = stack_row(z, 1)
     wide = stack_row(row_weight, 2)
+    ones = widen(fill(z, 1.0))
     for i in range(0, n, step):
         held = min(step, n - i)
         for k in range(0, n_classes, step):
             load_turned(z, i, k, tile)
+        left_out = False
         for r in range(step):
             q = i + min(r, held - 1)
-            put(at_label, r, at(row(z, q), max(labels[q], 0)))
-            put(wide, r, scale * weight_of(row_weight, q))
+            label = labels[q]
+            left_out |= label < 0
+            put(at_label, r, at(row(z, q), max(label, 0)))
+        weight = ones
+        if row_weight.size:
+            for r in range(step):
+                q = i + min(r, held - 1)
+                left_out |= row_weight[q] == 0.0
+                put(wide, r, row_weight[q])
+            weight = load_like(wide, 0, ones)
         z_label = load(at_label, 0)
         m = largest_turned(tile, n_classes)
         top, total = exponentials_turned(tile, n_classes, m)
         others = others_of_turned(tile, n_classes, top, total)
-        for r in range(step):
-            q = i + min(r, held - 1)
-            put(at_label, r, at(tile, max(labels[q], 0) * step + r))
-        gain = load_like(wide, 0, m)
+        gain = scale * weight
         share_turned(tile, n_classes, shares(gain, top, total, tile))
         for k in range(0, n_classes, step):
             store_turned(tile, delta, i, k)
-        # what is left is one number a row
-        e_label = widen(load(at_label, 0))
+        # what is left is one number a row: first the label's entry of the error
+        shift, floor, lift = frame(m)
+        e_label = widen(lifted_exp(z_label - shift, floor, lift)[0])
         not_label = select(z_label == m, others[0] + others[1], (total[0] - e_label) + total[1])
-        error = 0.0 - not_label / (total[0] + total[1]) * gain
-        store(wide, 0, error)
+        store(wide, 0, 0.0 - quotient((not_label, 0.0 * not_label), total)[0] * gain)
         for r in range(held):
-            q = i + r
-            put(row(delta, q), max(labels[q], 0), at(wide, r))
+            put(row(delta, i + r), max(labels[i + r], 0), at(wide, r))
         below, low = log_one_plus_ratio(others, top, tile)
-        store(wide, 0, (widen(m) - widen(z_label)) + below + low)
-        for r in range(held):
-            q = i + r
-            weight = weight_of(row_weight, q)
-            loss[q] = weight * at(wide, r)
-            if labels[q] < 0 or weight == 0.0:
-                loss[q] = 0
-                fill_zero(row(delta, q), n_classes)
+        cost = weight * ((widen(m) - widen(z_label)) + below + low)
+        store_first(flat(loss), i, convert(cost, tile), held)
+        if left_out:
+            for q in range(i, i + held):
+                if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
+                    loss[q] = 0
+                    fill_zero(row(delta, q), n_classes)
 
 
 @kernel
@@ -421,7 +430,7 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
 
 @kernel
 def loss_sum(loss):
-    """sum_i C_i, compensated (Neumaier): within a rounding or two of float64, whatever the dtype.
+    """sum_i C_i, compensated: within a rounding or two of float64, whatever the dtype.
 
     Parameters
     ----------
@@ -438,13 +447,12 @@ def loss_sum(loss):
     >>> loss_sum(np.array([1e16, 1.0, 1.0]))
     1.0000000000000002e+16
     """
-    total = 0.0
-    lost = 0.0
-    for i in range(loss.size):
-        grown = total + loss[i]
-        if abs(total) >= abs(loss[i]):
-            lost += (total - grown) + loss[i]
-        else:
-            lost += (loss[i] - grown) + total
-        total = grown
-    return total if math.isinf(total) else total + lost
+    values = flat(loss)
+    total = widen(fill(loss, 0.0))
+    lost = total
+    for i in range(0, loss.size, width(loss)):
+        part = widen(load_first(values, i, loss.size - i, 0.0))
+        total, lost = add_exactly(total, lost, part)
+    head, low = sum_lanes(total, lost)
+    # what an infinite sum has lost is NaN
+    return scalar(head) if math.isinf(scalar(head)) else scalar(head + low)
