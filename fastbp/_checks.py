@@ -34,7 +34,7 @@ NO_WEIGHT: NDArray[np.float64] = np.empty(0, FLOAT64)
 
 
 @kernel
-def _first_label_outside(labels: Any, n_classes: Any) -> Any:
+def first_label_outside(labels: Any, n_classes: Any) -> Any:
     for i in range(labels.shape[0]):
         if labels[i] < 0 or labels[i] >= n_classes:
             return i
@@ -330,7 +330,7 @@ def as_labels(
             and y.shape == shape
             and y.ndim == 1
             and y.flags.carray
-            and _first_label_outside(y, n_classes) < 0
+            and first_label_outside(y, n_classes) < 0
         ):
             return y
     else:
@@ -351,7 +351,7 @@ def as_labels(
     if bad < 0:
         labels = _contiguous(given, INTP).reshape(-1)
         if ignore_index is None or not np.iinfo(INTP).min <= ignore_index <= np.iinfo(INTP).max:
-            bad = int(_first_label_outside(labels, n_classes))
+            bad = int(first_label_outside(labels, n_classes))
         else:
             marked = np.empty_like(labels)
             bad = int(_mark_ignored(labels, n_classes, ignore_index, marked))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastbp import _checks, kernels
 from fastbp._checks import INTP, NO_WEIGHT, is_plain
+from fastbp._compile import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -544,6 +545,28 @@ def softmax_cross_entropy(
     )
 
 
+@kernel
+def _sum_of_costs(z: Any, labels: Any, row_weight: Any, loss: Any) -> Any:
+    """First bad label, or -1 and the sum of the losses: one entry into compiled code, not three."""
+    bad = _checks.first_label_outside(labels, z.shape[1])
+    if bad >= 0:
+        return bad, 0.0
+    kernels.cross_entropy(z, labels, row_weight, loss)
+    return bad, kernels.loss_sum(loss)
+
+
+@kernel
+def _sum_of_costs_and_error(
+    z: Any, labels: Any, row_weight: Any, loss: Any, delta: Any, scale: Any
+) -> Any:
+    """As `_sum_of_costs`, and the error."""
+    bad = _checks.first_label_outside(labels, z.shape[1])
+    if bad >= 0:
+        return bad, 0.0
+    kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, scale)
+    return bad, kernels.loss_sum(loss)
+
+
 def _cost(
     z: ArrayLike,
     y: ArrayLike,
@@ -575,20 +598,24 @@ def _cost(
     ):
         # The training case, without the ceremony: the checks below cost more than 128 rows.
         n, n_classes = z.shape
-        labels = _checks.as_labels(y, (n,), n_classes, "y")
+        if y.shape != (n,) or not y.flags.carray:
+            y = _checks.as_labels(y, (n,), n_classes, "y")
         loss = np.empty(n, z.dtype)
         divisor = float(n) if reduction == "mean" else 1.0
-        if with_delta:
+        if not with_delta:
+            bad, total = _sum_of_costs(z, y, NO_WEIGHT, loss)
+            delta = None
+        else:
             if delta_out is None:
                 delta = np.empty_like(z)
             else:
-                delta = _destination(delta_out, z.shape, z.dtype, labels, in_place=z)
-            kernels.softmax_cross_entropy(z, labels, NO_WEIGHT, loss, delta, 1.0 / divisor)
+                delta = _destination(delta_out, z.shape, z.dtype, y, in_place=z)
+            bad, total = _sum_of_costs_and_error(z, y, NO_WEIGHT, loss, delta, 1.0 / divisor)
+        if bad >= 0:
+            _checks.as_labels(y, (n,), n_classes, "y")  # raises
+        if delta is not None:
             delta = _deliver(delta, delta_out)
-        else:
-            delta = None
-            kernels.cross_entropy(z, labels, NO_WEIGHT, loss)
-        return _as_scalar(kernels.loss_sum(loss) / divisor, z.dtype), delta
+        return _as_scalar(total / divisor, z.dtype), delta
 
     _checks.as_choice(reduction, "reduction", ("mean", "sum", "none"))
     mean = reduction == "mean"

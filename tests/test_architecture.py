@@ -51,7 +51,7 @@ ROOMS = {
     "kernels.update": _VECTORS,
     "kernels": _KERNELS,
     "backprop": {"_compile", "_llvm"} | _KERNELS,
-    "functional": {"_checks"} | _KERNELS,
+    "functional": {"_checks", "_compile"} | _KERNELS,
     "network": {"_checks", "backprop", "functional"} | _KERNELS,
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
     "": {"functional", "kernels", "network"},
