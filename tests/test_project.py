@@ -13,7 +13,7 @@ import fastbp
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 README = (ROOT / "README.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+MODEL, KERNELS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def test_version_is_said_once_and_the_same():
@@ -38,7 +38,13 @@ def test_files_named_in_the_readme_exist():
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["model", "kernels"])
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(MODEL, id="model", marks=pytest.mark.compiled),
+        pytest.param(KERNELS, id="kernels"),
+    ],
+)
 def test_readme_examples_run(example, tmp_path, capsys):
     # From a file: Numba asks for the source of what it compiles.
     script = tmp_path / "example.py"

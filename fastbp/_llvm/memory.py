@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.np import arrayobj
 
 from fastbp._llvm.bind import primitive
 from fastbp._llvm.lanes import (
@@ -25,7 +24,7 @@ from fastbp._llvm.lanes import (
 
 def element(context: Any, builder: Any, array_type: Any, array: Any, *index: Any) -> Any:
     """Address of an array's element; indices are not checked and do not wrap around."""
-    made = arrayobj.make_array(array_type)(context, builder, array)
+    made = context.make_array(array_type)(context, builder, array)
     strides = cgutils.unpack_tuple(builder, made.strides, array_type.ndim)
     offset = constant(INT64, 0)
     for position, stride in zip(index, strides, strict=True):
@@ -48,7 +47,7 @@ def row(array: Any, i: Any) -> Any:
 
 def _emit_flat(_typing: Any, array: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return arrayobj.make_array(array)(context, builder, args[0]).data
+        return context.make_array(array)(context, builder, args[0]).data
 
     return Row(array.dtype)(array), codegen
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.np import arrayobj
 
 from fastbp._llvm.bind import primitive
 from fastbp._llvm.lanes import INT32, INT64, constant, ir_type, lane_count, register_of
@@ -43,7 +42,7 @@ def _row_pointers(
 
     A row past the end stands for the last one, so that every address is a valid one.
     """
-    made = arrayobj.make_array(array)(context, builder, value)
+    made = context.make_array(array)(context, builder, value)
     last = builder.sub(cgutils.unpack_tuple(builder, made.shape, 2)[0], constant(INT64, 1))
     for r in range(n):
         row = builder.add(i, constant(INT64, r))
@@ -53,7 +52,7 @@ def _row_pointers(
 
 
 def _columns_from(context: Any, builder: Any, array: Any, value: Any, j: Any) -> Any:
-    made = arrayobj.make_array(array)(context, builder, value)
+    made = context.make_array(array)(context, builder, value)
     return builder.sub(cgutils.unpack_tuple(builder, made.shape, 2)[1], j)
 
 
