@@ -75,6 +75,24 @@ def stack_row(like: Any, registers: Any) -> Any:
     return np.zeros(registers * lane_count(like.dtype), like.dtype)
 
 
+def _emit_prefetch(_typing: Any, row: Any, k: Any, written: Any) -> Any:
+    if not isinstance(written, types.IntegerLiteral):
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        hints = [constant(INT32, n) for n in (written.literal_value, 3, 1)]
+        call_intrinsic(builder, "llvm.prefetch", ir.VoidType(), [pointer, *hints], "p0")
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp, written), codegen
+
+
+@primitive(_emit_prefetch, prefer_literal=True)
+def prefetch(row: Any, k: Any, written: Any) -> None:
+    """Ask for the cache line of ``row[k]``, which need not exist; ``written``: 1 to write it."""
+
+
 def _emit_at(_typing: Any, row: Any, k: Any) -> Any:
     return row.dtype(row, types.intp), lambda context, builder, sig, args: builder.load(
         builder.gep(args[0], [args[1]])

@@ -37,6 +37,7 @@ from fastbp.kernels.rows import (
     add_exactly,
     exponentials,
     exponentials_turned,
+    fetch_block,
     frame,
     largest,
     largest_turned,
@@ -103,6 +104,7 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
     ones = widen(fill(z, 1.0))
     for i in range(0, n, step):
         held = min(step, n - i)
+        fetch_block(flat(z), flat(delta), (i + 2 * step) * n_classes, step * n_classes)
         for k in range(0, n_classes, step):
             load_turned(z, i, k, tile)
         left_out = False

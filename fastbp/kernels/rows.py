@@ -36,6 +36,7 @@ from fastbp._llvm import (
     max_lanes,
     pick,
     power_of_two,
+    prefetch,
     scalar,
     select,
     store,
@@ -137,6 +138,18 @@ def add_lifted(total, lost, e, e_lost):
     """Grow a sum by ``e + e_lost`` (Dekker's FastTwoSum: the sum's head is the larger)."""
     grown = total + e
     return grown, lost + (e_lost + (e - (grown - total)))
+
+
+@inlined
+def fetch_block(source, result, first, count):
+    """Ask for the lines of a block of rows that will be read, and of the one it will be turned to.
+
+    A block keeps the processor busy for longer than it can look ahead: without this, every block
+    would first wait for its memory (a third of the time for 65536 rows of 10).
+    """
+    for k in range(first, first + count, width(source)):
+        prefetch(source, k, 0)
+        prefetch(result, k, 1)
 
 
 @inlined

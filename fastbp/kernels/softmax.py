@@ -10,6 +10,7 @@ from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     convert,
     fill,
+    flat,
     lane,
     load_first,
     load_turned,
@@ -29,6 +30,7 @@ from fastbp.kernels.rows import (
     add_exactly,
     exponentials,
     exponentials_turned,
+    fetch_block,
     frame,
     largest,
     largest_turned,
@@ -142,6 +144,7 @@ def softmax(z, a):
         step = width(z)
         tile = stack_row(z, SHORT)
         for i in range(0, n, step):
+            fetch_block(flat(z), flat(a), (i + 2 * step) * n_classes, step * n_classes)
             for k in range(0, n_classes, step):
                 load_turned(z, i, k, tile)
             m = largest_turned(tile, n_classes)
