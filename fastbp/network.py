@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import backprop, kernels
+from fastbp import _layout, _threads, backprop, kernels
 from fastbp._checks import (
     as_float_array,
     as_float_dtype,
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 
 # Rows that go through the layers together when predicting: enough to keep the weights in cache.
 _BLOCK = 256
+
+# Compiled code is entered once per slice of about this many multiply-adds, for 10 to 50 ms: long
+# enough to cost nothing, short enough for Ctrl-C.
+_SLICE = 1_000_000_000
+
+# A thread more is asked for each time that the work between two meetings of threads, or of a whole
+# prediction, is larger by so many multiply-adds.
+_STEP_PER_THREAD = 4_000_000
+_PREDICTION_PER_THREAD = 10_000_000
 
 
 class DivergenceError(FloatingPointError, ValueError):
@@ -161,16 +171,15 @@ class Network:
         self.layer_sizes = _as_layer_sizes(layer_sizes)
         self.dtype = as_float_dtype(dtype)
         self.seed = secrets.randbits(64) if seed is None else _as_seed(seed)
-        self._plan = backprop.make_plan(self.layer_sizes)
-        n_parameters = backprop.n_parameters(self._plan)
-        self._hold(np.zeros(n_parameters, self.dtype), np.zeros(n_parameters, self.dtype))
+        self._plan = _layout.make_plan(self.layer_sizes)
+        self._hold(*_layout.make_parameters(self._plan, self.dtype))
         self.reset()
 
     def _hold(self, parameters: Array, velocity: Array) -> None:
         self._parameters = parameters
         self._velocity = velocity
-        self._weights = backprop.weight_views(self._plan, parameters)
-        self._biases = backprop.bias_views(self._plan, parameters)
+        self._weights = _layout.weight_views(self._plan, parameters)
+        self._biases = _layout.bias_views(self._plan, parameters)
 
     def reset(self) -> None:
         """Start over: the first weights of the seed, no velocity, epoch 0.
@@ -185,9 +194,9 @@ class Network:
         >>> bool((net.parameters == first).all()), net.epoch
         (True, 0)
         """
-        words = _random_words(self.seed, 0, int(self._plan.weight_at[-1]))
+        words = _random_words(self.seed, 0, self._plan.n_weights)
         uniform = (words >> np.uint64(11)) * 2.0**-52 - 1  # 53 bits in [-1, 1)
-        for layer, w in enumerate(backprop.weight_views(self._plan, uniform)):
+        for layer, w in enumerate(_layout.weight_views(self._plan, uniform)):
             bound = (4.0 if layer > 0 else 1.0) * np.sqrt(6.0 / sum(w.shape))
             self._weights[layer][:] = bound * w
             self._biases[layer][:] = 0
@@ -211,8 +220,10 @@ class Network:
         self.dtype = as_float_dtype(state["dtype"])
         self.seed = state["seed"]
         self._epoch = state["epoch"]
-        self._plan = backprop.make_plan(self.layer_sizes)
-        self._hold(state["parameters"], state["velocity"])
+        self._plan = _layout.make_plan(self.layer_sizes)
+        self._hold(*_layout.make_parameters(self._plan, self.dtype))
+        self._parameters[:] = state["parameters"]
+        self._velocity[:] = state["velocity"]
 
     def __repr__(self) -> str:
         """Name the layers, the dtype, the seed and the state of training."""
@@ -277,6 +288,7 @@ class Network:
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         shuffle: bool = True,
+        n_threads: int | None = None,
         progress: bool = False,
         callback: Callback | None = None,
     ) -> History:
@@ -311,6 +323,11 @@ class Network:
         shuffle : bool
             Take the rows in another order in each epoch, which depends on the seed and on the
             number of the epoch alone; False takes them as they come.
+        n_threads : int, optional
+            Threads to compute with, at most; small steps use fewer.  By default as many as this
+            process may use: its processors and its share of them (affinity, control groups), or
+            less if ``FASTBP_NUM_THREADS``, ``NUMBA_NUM_THREADS`` or ``OMP_NUM_THREADS`` say so.
+            The result is the same, to the last bit, for any number.
         progress : bool
             Show a tqdm bar if tqdm is installed, a line per epoch on stderr otherwise.
         callback : callable, optional
@@ -361,6 +378,7 @@ class Network:
         learning_rate = as_real(learning_rate, "learning_rate", low=0.0, closed="right")
         momentum = as_real(momentum, "momentum", low=0.0, high=1.0, closed="left")
         l2 = as_real(l2, "l2", low=0.0)
+        n_threads = _as_thread_count(n_threads)
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, got {callback!r}")
         data = self._data(X, y, sample_weight)
@@ -374,14 +392,17 @@ class Network:
 
         batch_size = min(batch_size, n)
         n_steps = -(-n // batch_size)
+        step_cost = _layout.multiply_adds(self._plan, batch_size, passes=3)
+        n_threads = min(n_threads, 1 + step_cost // _STEP_PER_THREAD)
         run = _Run(
             data,
             order=np.arange(n, dtype=np.intp),
-            batch=backprop.make_batch(data, batch_size),
-            work=backprop.make_workspace(self._plan, batch_size, self.dtype),
+            work=_layout.make_workspace(self._plan, data, batch_size),
+            parts=_layout.make_parts(self._plan),
+            n_threads=n_threads,
             batch_size=batch_size,
             n_steps=n_steps,
-            slice_steps=max(1, backprop.rows_per_slice(self._plan, passes=3) // batch_size),
+            slice_steps=max(1, _SLICE * n_threads // step_cost),
             hyper=(learning_rate, momentum, l2),
             last_finite=self._parameters.copy(),
         )
@@ -420,22 +441,24 @@ class Network:
         try:
             for first in range(0, run.n_steps, run.slice_steps):
                 last = min(first + run.slice_steps, run.n_steps)
-                reached = backprop.train(
-                    self._plan,
-                    run.data,
-                    run.order,
-                    self._parameters,
-                    self._velocity,
-                    run.batch,
-                    run.work,
-                    totals,
-                    first,
-                    last,
-                    run.batch_size,
+                board = backprop.make_board()
+                arguments = (
+                    *(self._plan.table, run.data, run.order, self._parameters, self._velocity),
+                    *(
+                        run.work,
+                        run.parts,
+                        run.n_threads,
+                        board,
+                        totals,
+                        first,
+                        last,
+                        run.batch_size,
+                    ),
                     *run.hyper,
                 )
-                if reached < last:
-                    raise self._divergence("the loss", reached, run)
+                _threads.run(run.n_threads, partial(backprop.train, *arguments))
+                if board[backprop.STOPPED] >= 0:
+                    raise self._divergence("the loss", int(board[backprop.STOPPED]), run)
                 shown.steps(last - first)
             if not backprop.all_finite(self._parameters):
                 raise self._divergence("a parameter", None, run)
@@ -606,12 +629,15 @@ class Network:
                [ 0.75, -0.75]], dtype=float32)
         """
         data = self._data(X, y, sample_weight)
-        work = backprop.make_workspace(self._plan, len(data.x), self.dtype)
-        loss = float(backprop.gradient(self._plan, self._parameters, data, work))
+        n = len(data.x)
+        work = _layout.make_workspace(self._plan, data, n)
+        grad = np.empty_like(self._parameters)
+        order = np.arange(n, dtype=np.intp)
+        loss = float(backprop.gradient(self._plan.table, data, order, self._parameters, work, grad))
         return (
             loss,
-            list(backprop.weight_views(self._plan, work.grad)),
-            list(backprop.bias_views(self._plan, work.grad)),
+            list(_layout.weight_views(self._plan, grad)),
+            list(_layout.bias_views(self._plan, grad)),
         )
 
     def _flat(self, values: ArrayLike, name: str) -> Array:
@@ -635,7 +661,7 @@ class Network:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         names: tuple[str, str] = ("X", "y"),
-    ) -> backprop.Data:
+    ) -> _layout.Data:
         """Check what is to be learnt from, or to be compared with."""
         x = self._rows(X, names[0])
         if len(x) == 0:
@@ -647,9 +673,9 @@ class Network:
         else:
             labels = as_labels(y, len(x), n_classes, names[1])
         row_weight = as_row_weight(sample_weight, len(x), "sample_weight")
-        return backprop.make_data(x, labels, targets, row_weight)
+        return _layout.make_data(x, labels, targets, row_weight)
 
-    def _validation(self, validation_data: tuple[ArrayLike, ArrayLike]) -> backprop.Data:
+    def _validation(self, validation_data: tuple[ArrayLike, ArrayLike]) -> _layout.Data:
         if not isinstance(validation_data, tuple | list):
             kind = type(validation_data).__name__
             raise TypeError(f"validation_data must be a pair (X, y), got {kind}")
@@ -659,26 +685,40 @@ class Network:
             )
         return self._data(*validation_data, names=("validation_data[0]", "validation_data[1]"))
 
-    def _logits(self, x: Array) -> Array:
+    def _logits(self, x: Array, n_threads: int | None = 1) -> Array:
         n = len(x)
         z = np.empty((n, self.layer_sizes[-1]), self.dtype)
-        hidden = np.empty(min(n, _BLOCK) * int(self._plan.unit_at[-1]), self.dtype)
-        # Whole blocks per slice; small work is one slice, and never computes how long that is.
-        step = n if n <= _BLOCK else _whole_blocks(backprop.rows_per_slice(self._plan, passes=1))
-        for first in range(0, n, max(1, step)):
-            last = min(first + step, n)
-            backprop.logits(self._plan, self._parameters, x, hidden, z, first, last)
+        if n <= _BLOCK:
+            self._pass_forward(x, z, 0, n, backprop.make_board())
+            return z
+        cost = _layout.multiply_adds(self._plan, 1, passes=1)
+        useful = 1 + n * cost // _PREDICTION_PER_THREAD
+        n_threads = min(_as_thread_count(n_threads), useful, -(-n // _BLOCK))
+        step = max(1, _SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
+        for first in range(0, n, step):
+            rows = (first, min(first + step, n))
+            work = partial(self._pass_forward, x, z, *rows, backprop.make_board())
+            _threads.run(n_threads, work)
         return z
+
+    def _pass_forward(self, x: Array, z: Array, first: int, last: int, board: Array) -> None:
+        """Write the logits of some rows, together with whoever else calls this with the board."""
+        capacity = min(_BLOCK, len(x))
+        hidden = np.empty(capacity * self._plan.n_hidden, self.dtype)
+        backprop.logits(
+            self._plan.table, self._parameters, x, hidden, capacity, board, z, first, last
+        )
 
 
 @dataclass
 class _Run:
     """What stays the same from epoch to epoch of one call to fit."""
 
-    data: backprop.Data
+    data: _layout.Data
     order: NDArray[np.intp]
-    batch: backprop.Data
-    work: backprop.Workspace
+    work: _layout.Workspace
+    parts: Array
+    n_threads: int
     batch_size: int
     n_steps: int
     slice_steps: int
@@ -730,6 +770,12 @@ def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+def _as_thread_count(n_threads: int | None) -> int:
+    if n_threads is None:
+        return _threads.default_threads()
+    return as_positive_int(n_threads, "n_threads")
+
+
 def _as_seed(seed: int) -> int:
     number = as_int(seed, "seed", 0)
     if number >= 2**64:
@@ -755,11 +801,7 @@ def _first_not_finite(x: Array) -> tuple[int, int] | None:
     return row, column
 
 
-def _whole_blocks(n_rows: int) -> int:
-    return max(1, n_rows // _BLOCK) * _BLOCK
-
-
-def _mean_loss(z: Array, data: backprop.Data) -> float:
+def _mean_loss(z: Array, data: _layout.Data) -> float:
     loss = np.empty(len(z), z.dtype)
     if data.labels.size:
         kernels.cross_entropy(z, data.labels, data.row_weight, loss)
@@ -768,10 +810,11 @@ def _mean_loss(z: Array, data: backprop.Data) -> float:
     return float(kernels.loss_sum(loss)) / _total_weight(data)
 
 
-def _accuracy(z: Array, data: backprop.Data) -> float:
-    correct = backprop.count_correct(z, data.labels, data.targets, data.row_weight)
-    return float(correct) / _total_weight(data)
+def _accuracy(z: Array, data: _layout.Data) -> float:
+    correct = np.empty(len(z))
+    backprop.mark_correct(z, data.labels, data.targets, data.row_weight, correct)
+    return float(kernels.loss_sum(correct)) / _total_weight(data)
 
 
-def _total_weight(data: backprop.Data) -> float:
+def _total_weight(data: _layout.Data) -> float:
     return float(kernels.loss_sum(data.row_weight)) if data.row_weight.size else float(len(data.x))

@@ -1,14 +1,13 @@
 """The training step, against the same step in longdouble."""
 
 import hashlib
-import itertools
 
 import numpy as np
 import pytest
 import reference
 from reference_network import Trainer, forward, gradients, norm_error
 
-from fastbp import backprop, kernels
+from fastbp import _layout, backprop
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
 ARCHITECTURES = [
@@ -34,41 +33,41 @@ class Problem:
 
     def __init__(self, sizes, dtype, n=23, batch_size=8, soft=False, weighted=False, seed=0):
         rng = np.random.default_rng(seed)
-        self.plan = backprop.make_plan(sizes)
-        n_parameters = backprop.n_parameters(self.plan)
-        self.parameters = rng.normal(scale=0.5, size=n_parameters).astype(dtype)
-        self.velocity = rng.normal(scale=0.01, size=n_parameters).astype(dtype)
+        self.plan = _layout.make_plan(sizes)
+        self.parameters, self.velocity = _layout.make_parameters(self.plan, dtype)
+        self.parameters[:] = rng.normal(scale=0.5, size=self.plan.n_parameters)
+        self.velocity[:] = rng.normal(scale=0.01, size=self.plan.n_parameters)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
         labels = rng.integers(0, sizes[-1], n)
         self.y = reference.onehot(labels, sizes[-1]).astype(dtype)
         if soft:
             self.y = rng.dirichlet(np.ones(sizes[-1]), n).astype(dtype)
         row_weight = rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0)
-        self.data = backprop.make_data(
+        self.data = _layout.make_data(
             x, None if soft else labels, self.y if soft else None, row_weight
         )
         self.order = rng.permutation(n)
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
-        self.batch = backprop.make_batch(self.data, batch_size)
-        self.work = backprop.make_workspace(self.plan, batch_size, np.dtype(dtype))
+        self.work = _layout.make_workspace(self.plan, self.data, batch_size)
+        self.parts = _layout.make_parts(self.plan)
         self.totals = np.zeros(3)
 
     @property
     def layers(self):
         """Weights and biases."""
         return (
-            backprop.weight_views(self.plan, self.parameters),
-            backprop.bias_views(self.plan, self.parameters),
+            _layout.weight_views(self.plan, self.parameters),
+            _layout.bias_views(self.plan, self.parameters),
         )
 
     def trainer(self):
         """The same network in longdouble."""
         trainer = Trainer(*self.layers)
         trainer.v_weights = list(
-            map(reference.wide, backprop.weight_views(self.plan, self.velocity))
+            map(reference.wide, _layout.weight_views(self.plan, self.velocity))
         )
-        trainer.v_biases = list(map(reference.wide, backprop.bias_views(self.plan, self.velocity)))
+        trainer.v_biases = list(map(reference.wide, _layout.bias_views(self.plan, self.velocity)))
         return trainer
 
     def rows(self, step):
@@ -77,24 +76,25 @@ class Problem:
         weight = self.data.row_weight
         return self.data.x[rows], self.y[rows], weight[rows] if weight.size else weight
 
-    def train(self, first=0, last=None, *, learning_rate=0.3, momentum=0.9, l2=0.0):
-        """Some steps of an epoch."""
-        return backprop.train(
-            self.plan,
-            self.data,
-            self.order,
-            self.parameters,
-            self.velocity,
-            self.batch,
-            self.work,
-            self.totals,
-            first,
-            self.n_steps if last is None else last,
-            self.batch_size,
-            learning_rate,
-            momentum,
-            l2,
-        )
+    def train(
+        self, first=0, last=None, *, learning_rate=0.3, momentum=0.9, l2=0.0, n_blocks=1, team=None
+    ):
+        """Some steps of an epoch; return the step that was not made, or -1.
+
+        ``team`` calls the given function, in as many threads as it likes.
+        """
+        board = backprop.make_board()
+        last = self.n_steps if last is None else last
+
+        def work():
+            backprop.train(
+                *(self.plan.table, self.data, self.order, self.parameters, self.velocity),
+                *(self.work, self.parts, n_blocks, board, self.totals, first, last),
+                *(self.batch_size, learning_rate, momentum, l2),
+            )
+
+        (team or (lambda call: call()))(work)
+        return int(board[backprop.STOPPED])
 
 
 def assert_near(got, exact, unit_roundoffs):
@@ -114,26 +114,13 @@ def assert_steps_match(problem, **hyper):
         x, y, row_weight = problem.rows(step)
         loss = expected.step(x, y, row_weight, **rounded)
         problem.totals[:] = 0
-        assert problem.train(step, step + 1, **hyper) == step + 1
+        assert problem.train(step, step + 1, **hyper) == -1
         assert_near(problem.parameters, expected.flat(), STEP_ERROR)
         assert_near(problem.velocity, expected.flat_velocity(), STEP_ERROR)
         weight = row_weight.sum() if row_weight.size else len(x)
         assert problem.totals[2] == pytest.approx(weight, rel=1e-15)
         relative = 4 * float(np.finfo(problem.parameters.dtype).eps)
         assert problem.totals[0] == pytest.approx(float(loss * weight), rel=relative, abs=relative)
-
-
-@architectures
-def test_plan_lays_weights_then_biases_without_gaps(sizes):
-    plan = backprop.make_plan(sizes)
-    n_weights = sum(m * n for m, n in itertools.pairwise(sizes))
-    assert backprop.n_parameters(plan) == n_weights + sum(sizes[1:])
-    flat = np.arange(backprop.n_parameters(plan), dtype=np.float32)
-    weights, biases = backprop.weight_views(plan, flat), backprop.bias_views(plan, flat)
-    assert [w.shape for w in weights] == list(itertools.pairwise(sizes))
-    assert [b.shape for b in biases] == [(n,) for n in sizes[1:]]
-    np.testing.assert_array_equal(np.concatenate([p.ravel() for p in (*weights, *biases)]), flat)
-    assert all(np.shares_memory(p, flat) and p.flags.c_contiguous for p in (*weights, *biases))
 
 
 @architectures
@@ -170,11 +157,11 @@ def test_batch_without_weight_has_no_gradient(soft, dtype):
     problem.data.row_weight[problem.order[:4]] = 0
     problem.data.row_weight[problem.order[4:]] = 1
     before, velocity = problem.parameters.copy(), problem.velocity.copy()
-    assert problem.train(0, 1, momentum=0.5) == 1
+    assert problem.train(0, 1, momentum=0.5) == -1
     np.testing.assert_array_equal(problem.velocity, velocity * dtype.type(0.5))
     np.testing.assert_array_equal(problem.parameters, before + problem.velocity)
     np.testing.assert_array_equal(problem.totals, 0)
-    assert problem.train(1, 2) == 2
+    assert problem.train(1, 2) == -1
     assert problem.totals[2] == 4
 
 
@@ -182,7 +169,7 @@ def test_l2_leaves_biases_alone():
     plain, penalised = (Problem((4, 3, 2), "float64", n=8) for _ in range(2))
     plain.train(l2=0.0)
     penalised.train(l2=0.5)
-    n_weights = plain.plan.weight_at[-1]
+    n_weights = plain.plan.n_weights
     assert (plain.parameters[:n_weights] != penalised.parameters[:n_weights]).all()
     np.testing.assert_array_equal(plain.parameters[n_weights:], penalised.parameters[n_weights:])
     np.testing.assert_array_equal(plain.totals, penalised.totals)  # the loss of the data alone
@@ -238,7 +225,7 @@ def test_step_whose_loss_is_not_finite_is_not_made(value):
     before.order[:] = problem.order
     before.train(0, 1)
     with np.errstate(invalid="ignore"):
-        assert problem.train() == 1
+        assert problem.train() == 1  # the step that was not made
     assert digest(problem) == digest(before)
     np.testing.assert_array_equal(problem.totals, before.totals)
 
@@ -247,14 +234,14 @@ def test_step_whose_loss_is_not_finite_is_not_made(value):
 @pytest.mark.parametrize("soft", [False, True])
 def test_gradient_matches_the_reference(sizes, soft, dtype):
     problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True)
-    loss = backprop.gradient(problem.plan, problem.parameters, problem.data, problem.work)
+    flat = np.full_like(problem.parameters, np.nan)
+    loss = backprop.gradient(
+        problem.plan.table, problem.data, np.arange(23), problem.parameters, problem.work, flat
+    )
     weight = problem.data.row_weight
     exact_loss, exact_w, exact_b = gradients(*problem.layers, problem.data.x, problem.y, weight)
     assert loss == pytest.approx(float(exact_loss), rel=8 * float(np.finfo(dtype).eps))
-    got = [
-        *backprop.weight_views(problem.plan, problem.work.grad),
-        *backprop.bias_views(problem.plan, problem.work.grad),
-    ]
+    got = [*_layout.weight_views(problem.plan, flat), *_layout.bias_views(problem.plan, flat)]
     for grad, exact in zip(got, [*exact_w, *exact_b], strict=True):
         if sizes[-1] == 1:
             assert not grad.any()  # one class: nothing to learn
@@ -265,15 +252,16 @@ def test_gradient_matches_the_reference(sizes, soft, dtype):
 @architectures
 def test_logits_match_the_reference_in_any_blocks(sizes, dtype):
     problem = Problem(sizes, dtype)
-    n, width = 23, int(problem.plan.unit_at[-1])
-    exact = forward(*problem.layers, problem.data.x)[-1]
+    n, x = 23, problem.data.x
+    exact = forward(*problem.layers, x)[-1]
     results = []
-    for block in (1, 5, 23, 40):
+    for capacity in (1, 5, 23, 40):
         z = np.full((n, sizes[-1]), np.nan, dtype)
-        hidden = np.empty(block * width, dtype)
-        backprop.logits(problem.plan, problem.parameters, problem.data.x, hidden, z, 0, 11)
+        hidden = np.empty(capacity * problem.plan.n_hidden, dtype)
+        arguments = (problem.plan.table, problem.parameters, x, hidden, capacity)
+        backprop.logits(*arguments, backprop.make_board(), z, 0, 11)
         assert np.isnan(z[11:]).all()
-        backprop.logits(problem.plan, problem.parameters, problem.data.x, hidden, z, 11, n)
+        backprop.logits(*arguments, backprop.make_board(), z, 11, n)
         assert_near(z, exact, STEP_ERROR)
         results.append(z)
     for z in results[1:]:
@@ -291,15 +279,26 @@ def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
     assert labels[0] == 1
 
 
-def test_count_correct():
-    z = np.array([[1.0, 3.0], [5.0, 5.0], [0.0, -1.0]])
-    labels, targets = np.array([1, 0, 1]), np.array([[0.2, 0.8], [0.5, 0.5], [0.0, 1.0]])
+def test_mark_correct():
+    z = np.array([[1.0, 3.0], [5.0, 5.0], [0.0, -1.0], [np.nan, 1.0]])
+    labels, targets = np.array([1, 0, 1, 1]), np.array([[0.2, 0.8], [0.5, 0.5], [0, 1.0], [0, 1.0]])
     none, no_targets, no_labels = np.empty(0), np.empty((0, 0)), np.empty(0, np.intp)
-    assert backprop.count_correct(z, labels, no_targets, none) == 2
-    assert backprop.count_correct(z, no_labels, targets, none) == 2
-    weight = np.array([0.5, 2.0, 7.0])
-    assert backprop.count_correct(z, labels, no_targets, weight) == 2.5
-    assert backprop.count_correct(z, no_labels, targets, weight) == 2.5
+    weight = np.array([0.5, 2.0, 7.0, 9.0])
+    for row_weight, expected in ((none, [1, 1, 0, 0]), (weight, [0.5, 2, 0, 0])):
+        for y in ((labels, no_targets), (no_labels, targets)):
+            correct = np.full(4, np.nan)
+            backprop.mark_correct(z, *y, row_weight, correct)
+            np.testing.assert_array_equal(correct, expected)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 15, 16, 17, 33])
+def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
+    z = np.random.default_rng(n_classes).integers(-2, 2, (50, n_classes)).astype(dtype)
+    targets, none = np.zeros((0, n_classes), dtype), np.empty(0)
+    for label in range(n_classes):
+        correct = np.empty(50)
+        backprop.mark_correct(z, np.full(50, label), targets, none, correct)
+        np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
@@ -329,11 +328,6 @@ def test_all_finite(value, where, dtype):
     assert not backprop.all_finite(flat)
 
 
-def test_a_slice_is_never_without_rows():
-    assert backprop.rows_per_slice(backprop.make_plan((50_000, 50_000)), passes=3) == 1
-    assert backprop.rows_per_slice(backprop.make_plan((64, 32, 10)), passes=3) > 1000
-
-
 @pytest.mark.compiled
 def test_one_specialisation_per_dtype_serves_every_architecture():
     for sizes in ARCHITECTURES:
@@ -342,9 +336,6 @@ def test_one_specialisation_per_dtype_serves_every_architecture():
                 problem = Problem(sizes, "float32", soft=soft, weighted=weighted)
                 problem.train()
     assert len(backprop.train.signatures) <= 2  # other tests may have trained in float64
-    for name in ("dense_forward", "hidden_error", "weight_gradient", "momentum_step"):
-        types = {tuple(signature[:3]) for signature in getattr(kernels, name).signatures}
-        assert len([t for t in types if "float32" in str(t[0])]) <= 1
 
 
 @pytest.mark.compiled

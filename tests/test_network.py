@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
-from fastbp import DivergenceError, Network, backprop
+from fastbp import DivergenceError, Network, _layout, backprop, network
 
 SIZES = [6, 5, 4, 3]
 
@@ -255,7 +255,7 @@ def test_same_bits_in_every_run_and_any_slices(data, dtype, monkeypatch):
     runs = [Network(SIZES, dtype=dtype) for _ in range(3)]
     for net in runs[:2]:
         net.fit(*data, epochs=4, batch_size=7)
-    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    monkeypatch.setattr(network, "_SLICE", 1)
     runs[2].fit(*data, epochs=4, batch_size=7)
     assert len({digest(net) for net in runs}) == 1
 
@@ -285,8 +285,8 @@ def test_velocity_can_be_forgotten(data):
     net.fit(*data, epochs=1)
     other.parameters = net.parameters
     net.velocity[:] = 0
-    for network in (net, other):
-        network.fit(*data, epochs=1, shuffle=False)
+    for each in (net, other):
+        each.fit(*data, epochs=1, shuffle=False)
     assert digest(net) == digest(other)
 
 
@@ -428,11 +428,11 @@ def test_input_in_any_form(data, form):
 def test_right_input_is_not_copied(data, monkeypatch):
     seen = []
 
-    def make_data(x, labels, targets, row_weight, original=backprop.make_data):
+    def make_data(x, labels, targets, row_weight, original=_layout.make_data):
         seen.append(x)
         return original(x, labels, targets, row_weight)
 
-    monkeypatch.setattr(backprop, "make_data", make_data)
+    monkeypatch.setattr(_layout, "make_data", make_data)
     X = data[0].astype(np.float32)
     Network(SIZES).fit(X, data[1], epochs=2)
     assert len(seen) == 1
@@ -617,15 +617,14 @@ def interrupt_after(monkeypatch, n_slices, spoil=False):
     """Ctrl-C at the end of a slice, before fit has looked at what the slice brought."""
     counter = iter(range(n_slices))
 
-    def train(plan, data, order, parameters, *rest, original=backprop.train):
-        reached = original(plan, data, order, parameters, *rest)
+    def train(table, data, order, parameters, *rest, original=backprop.train):
+        original(table, data, order, parameters, *rest)
         if next(counter, None) is None:
             if spoil:
                 parameters[3] = np.nan
             raise KeyboardInterrupt
-        return reached
 
-    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    monkeypatch.setattr(network, "_SLICE", 1)
     monkeypatch.setattr(backprop, "train", train)
 
 
@@ -800,7 +799,7 @@ def test_a_row_does_not_depend_on_the_others(rng, dtype, monkeypatch):
         np.testing.assert_array_equal(net.predict_proba(X[rows]), together[0][rows])
         np.testing.assert_array_equal(net.predict_log_proba(X[rows]), together[1][rows])
         np.testing.assert_array_equal(net.predict(X[rows]), net.predict(X)[rows])
-    monkeypatch.setattr(backprop, "SLICE_COST", 1)
+    monkeypatch.setattr(network, "_SLICE", 1)
     np.testing.assert_array_equal(net.predict_proba(X), together[0])
 
 
@@ -905,8 +904,8 @@ def test_copies(duplicate, data):
     assert not np.shares_memory(twin.velocity, net.velocity)
     for part in (*twin.weights, *twin.biases):
         assert np.shares_memory(part, twin.parameters)
-    for network in (net, twin):
-        network.fit(*data, epochs=2)
+    for each in (net, twin):
+        each.fit(*data, epochs=2)
     assert digest(twin) == digest(net)
     twin.weights[0][:] = 0
     assert not twin.parameters[:30].any()

@@ -22,14 +22,17 @@ from fastbp._llvm.arithmetic import (
     power_of_two,
     select,
 )
+from fastbp._llvm.atomics import count, publish, wait_for
 from fastbp._llvm.conversion import convert, fill, is_double, lane, pick, scalar, widen
-from fastbp._llvm.folds import any_lane, max_lanes, sum_lanes
+from fastbp._llvm.folds import any_lane, every_lane, first_lane, max_lanes, sum_lanes
 from fastbp._llvm.memory import (
     at,
     flat,
+    lanes_before,
     load,
     load_first,
     load_like,
+    offset,
     prefetch,
     put,
     row,
@@ -38,18 +41,25 @@ from fastbp._llvm.memory import (
     store_first,
     width,
 )
-from fastbp._llvm.turned import load_turned, store_turned
+from fastbp._llvm.products import add_products, descend, panel_width, tile_height
+from fastbp._llvm.turned import load_turned, store_turned, turn
 
 __all__ = [
+    "add_products",
     "any_lane",
     "at",
     "binary_exponent",
     "convert",
+    "count",
+    "descend",
+    "every_lane",
     "fill",
+    "first_lane",
     "flat",
     "fma",
     "is_double",
     "lane",
+    "lanes_before",
     "larger",
     "load",
     "load_first",
@@ -57,10 +67,13 @@ __all__ = [
     "load_turned",
     "magnitude",
     "max_lanes",
+    "offset",
+    "panel_width",
     "pick",
     "polynomial",
     "power_of_two",
     "prefetch",
+    "publish",
     "put",
     "row",
     "scalar",
@@ -70,6 +83,9 @@ __all__ = [
     "store_first",
     "store_turned",
     "sum_lanes",
+    "tile_height",
+    "turn",
+    "wait_for",
     "widen",
     "width",
 ]

@@ -15,6 +15,7 @@ teach_operator(operator.sub, lambda b, x, y: b.fsub(x, y), same_lanes)
 teach_operator(operator.mul, lambda b, x, y: b.fmul(x, y), same_lanes)
 teach_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), same_lanes)
 teach_operator(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), mask_lanes)
+teach_operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), mask_lanes)
 teach_operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), mask_lanes)
 
 

@@ -9,7 +9,7 @@ from numba.core import types
 
 from fastbp._llvm.arithmetic import larger
 from fastbp._llvm.bind import primitive
-from fastbp._llvm.lanes import INT32, Lanes, constant, ir_type
+from fastbp._llvm.lanes import INT32, INT64, Lanes, constant, ir_type
 
 
 def _fold(builder: Any, parts: Any, combine: Callable[[Any, Any], Any]) -> Any:
@@ -99,3 +99,32 @@ def _emit_any_lane(_typing: Any, mask: Any) -> Any:
 def any_lane(mask: Any) -> Any:
     """Whether the mask is set anywhere."""
     return bool(np.any(mask))
+
+
+def _emit_every_lane(_typing: Any, mask: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(mask.count))
+        return builder.icmp_unsigned("==", bits, ir.Constant(bits.type, 2**mask.count - 1))
+
+    return types.boolean(mask), codegen
+
+
+@primitive(_emit_every_lane)
+def every_lane(mask: Any) -> bool:
+    """Whether the mask is set everywhere."""
+    return bool(np.all(mask))
+
+
+def _emit_first_lane(_typing: Any, mask: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(mask.count))
+        index = builder.cttz(bits, ir.Constant(ir.IntType(1), 0))
+        return builder.zext(index, INT64)
+
+    return types.intp(mask), codegen
+
+
+@primitive(_emit_first_lane)
+def first_lane(mask: Any) -> int:
+    """Number of the first lane that is set; of all lanes if none is."""
+    return int(np.argmax(mask)) if np.any(mask) else mask.size

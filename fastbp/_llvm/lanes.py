@@ -54,6 +54,7 @@ def ir_type(lanes: Lanes) -> Any:
         types.float32: ir.FloatType(),
         types.float64: ir.DoubleType(),
         types.boolean: ir.IntType(1),
+        types.int64: INT64,  # counters
     }[lanes.dtype]
     return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
 

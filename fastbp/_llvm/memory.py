@@ -75,22 +75,26 @@ def stack_row(like: Any, registers: Any) -> Any:
     return np.zeros(registers * lane_count(like.dtype), like.dtype)
 
 
-def _emit_prefetch(_typing: Any, row: Any, k: Any, written: Any) -> Any:
-    if not isinstance(written, types.IntegerLiteral):
+def _emit_prefetch(_typing: Any, row: Any, k: Any, written: Any, level: Any) -> Any:
+    if not (isinstance(written, types.IntegerLiteral) and isinstance(level, types.IntegerLiteral)):
         return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
-        hints = [constant(INT32, n) for n in (written.literal_value, 3, 1)]
+        locality = 4 - level.literal_value
+        hints = [constant(INT32, n) for n in (written.literal_value, locality, 1)]
         call_intrinsic(builder, "llvm.prefetch", ir.VoidType(), [pointer, *hints], "p0")
         return context.get_dummy_value()
 
-    return types.void(row, types.intp, written), codegen
+    return types.void(row, types.intp, written, level), codegen
 
 
 @primitive(_emit_prefetch, prefer_literal=True)
-def prefetch(row: Any, k: Any, written: Any) -> None:
-    """Ask for the cache line of ``row[k]``, which need not exist; ``written``: 1 to write it."""
+def prefetch(row: Any, k: Any, written: Any, level: Any) -> None:
+    """Ask for the cache line of ``row[k]``, which need not exist.
+
+    ``written``: 1 to write it; ``level``: 1 or 2, the cache that it is wanted in.
+    """
 
 
 def _emit_at(_typing: Any, row: Any, k: Any) -> Any:
@@ -135,11 +139,14 @@ def _vector_pointer(builder: Any, pointer: Any, vector: Any) -> Any:
     return builder.bitcast(pointer, vector.as_pointer())
 
 
-def read_lanes(builder: Any, row: Any, start: Any, lanes: Lanes) -> Any:
-    pointer = builder.gep(row, [start])
-    loaded = builder.load(_vector_pointer(builder, pointer, ir_type(lanes)))
+def read_vector(builder: Any, row: Any, start: Any, vector: Any) -> Any:
+    loaded = builder.load(_vector_pointer(builder, builder.gep(row, [start]), vector))
     loaded.align = 1
     return loaded
+
+
+def read_lanes(builder: Any, row: Any, start: Any, lanes: Lanes) -> Any:
+    return read_vector(builder, row, start, ir_type(lanes))
 
 
 def write_lanes(builder: Any, row: Any, start: Any, value: Any) -> None:
@@ -256,3 +263,28 @@ def store_first(row: Any, start: Any, x: Any, count: Any) -> None:
     count = min(count, x.size)
     assert 0 <= start <= row.size - count
     row[start : start + count] = x[:count]
+
+
+def _emit_offset(_typing: Any, row: Any, k: Any) -> Any:
+    return row(row, types.intp), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
+
+
+@primitive(_emit_offset)
+def offset(row: Any, k: Any) -> Any:
+    """The rest of a row, from number ``k`` on."""
+    return row[k:]
+
+
+def _emit_lanes_before(_typing: Any, like: Any, count: Any) -> Any:
+    mask = Lanes(types.boolean, like.count)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return first_lanes(builder, args[1], like.count)
+
+    return mask(like, types.intp), codegen
+
+
+@primitive(_emit_lanes_before)
+def lanes_before(like: Any, count: Any) -> Any:
+    """A mask for the lanes of ``like``: the first ``count`` are set; none for a count below one."""
+    return np.arange(like.size) < count

@@ -7,7 +7,15 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from fastbp._llvm.bind import primitive
-from fastbp._llvm.lanes import INT32, INT64, constant, ir_type, lane_count, register_of
+from fastbp._llvm.lanes import (
+    INT32,
+    INT64,
+    constant,
+    ir_type,
+    lane_count,
+    register_of,
+    splat,
+)
 from fastbp._llvm.memory import (
     element,
     first_lanes,
@@ -118,3 +126,47 @@ def store_turned(tile: Any, array: Any, i: Any, j: Any) -> None:
     block = array[i : i + count, j : j + count]
     square = tile[j * count : (j + count) * count].reshape(count, count).T
     block[...] = square[: block.shape[0], : block.shape[1]]
+
+
+def _emit_turn(
+    _typing: Any, source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
+) -> Any:
+    lanes = register_of(source)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, step, rows, columns, turned, turned_step = args
+        zeros = constant(ir_type(lanes), 0.0)
+        registers = []
+        for r in range(lanes.count):
+            exists = builder.icmp_signed("<", constant(INT64, r), rows)
+            held = builder.select(exists, columns, constant(INT64, 0))
+            pointer = builder.gep(source, [builder.mul(step, constant(INT64, r))])
+            registers.append(
+                masked_load(builder, pointer, first_lanes(builder, held, lanes.count), zeros)
+            )
+        every = constant(ir.VectorType(ir.IntType(1), lanes.count), 1)
+        for c, column in enumerate(_turn(builder, registers)):
+            exists = builder.icmp_signed("<", constant(INT64, c), columns)
+            pointer = builder.gep(turned, [builder.mul(turned_step, constant(INT64, c))])
+            masked_store(
+                builder, column, pointer, builder.and_(every, splat(builder, exists, lanes.count))
+            )
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, n, n, turned, n), codegen
+
+
+@primitive(_emit_turn)
+def turn(source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any) -> None:
+    """turned[c, r] = source[r, c] for one square, of at most as many rows and columns as lanes.
+
+    Rows are ``step`` and ``turned_step`` apart.  Whole registers are written: lanes past the last
+    row hold zeros.
+    """
+    count = lane_count(source.dtype)
+    for c in range(min(columns, count)):
+        column = np.zeros(count, source.dtype)
+        for r in range(min(rows, count)):
+            column[r] = source[r * step + c]
+        turned[c * turned_step : c * turned_step + count] = column

@@ -145,6 +145,14 @@ def short_rows(z, labels, row_weight, loss, delta, scale):
                     fill_zero(row(delta, q), n_classes)
 
 
+@inlined
+def label_rows(z, labels, row_weight, loss, delta, scale):
+    if z.shape[1] <= SHORT:
+        short_rows(z, labels, row_weight, loss, delta, scale)
+    else:
+        long_rows(z, labels, row_weight, loss, delta, scale)
+
+
 @kernel
 def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
     """C_i = -w_i ln a_i,label and delta_i = s w_i (a_i - y_i), with a = softmax(z), in one pass.
@@ -176,10 +184,56 @@ def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
     >>> loss, z
     (array([0.69314718]), array([[ 0.5, -0.5]]))
     """
-    if z.shape[1] <= SHORT:
-        short_rows(z, labels, row_weight, loss, delta, scale)
-    else:
-        long_rows(z, labels, row_weight, loss, delta, scale)
+    label_rows(z, labels, row_weight, loss, delta, scale)
+
+
+@inlined
+def target_sums(z_i, y_i, n_classes, m):
+    """sum_k y_k and sum_k y_k (m - z_k), float64."""
+    step = width(z_i)
+    high = scalar(widen(lane(m)))
+    zeros = widen(fill(z_i, 0.0))
+    held, held_lost, gaps, gaps_lost = zeros, zeros, zeros, zeros
+    for k in range(0, n_classes, step):
+        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+        z_k = widen(load_first(z_i, k, n_classes - k, 0.0))
+        held, held_lost = add_exactly(held, held_lost, y_k)
+        # 0 * inf is NaN, but a class without target costs nothing
+        gaps, gaps_lost = add_exactly(gaps, gaps_lost, select(y_k == 0.0, 0.0, y_k * (high - z_k)))
+    held, held_lost = sum_lanes(held, held_lost)
+    gaps, gaps_lost = sum_lanes(gaps, gaps_lost)
+    # what an infinite sum has lost is NaN
+    cost = scalar(gaps) if math.isinf(scalar(gaps)) else scalar(gaps + gaps_lost)
+    return scalar(held + held_lost), cost
+
+
+@inlined
+def target_rows(z, y, row_weight, loss, delta, scale):
+    n, n_classes = z.shape
+    step = width(z)
+    for i in range(n):
+        z_i, y_i, delta_i = row(z, i), row(y, i), row(delta, i)
+        weight = weight_of(row_weight, i)
+        if weight == 0.0:
+            loss[i] = 0
+            fill_zero(delta_i, n_classes)
+            continue
+        m = largest(z_i, n_classes)
+        held, gaps = target_sums(z_i, y_i, n_classes, m)
+        top, total = exponentials(z_i, n_classes, m, delta_i)
+        others = others_of(delta_i, n_classes, top, total)
+        below, low = log_one_plus_ratio(others, top, delta_i)
+        loss[i] = weight * (held * scalar(below + low) + gaps)
+        not_top, e_top = scalar(others[0] + others[1]), scalar(widen(convert(top[0], delta_i)))
+        all_of_them, all_lost = scalar(total[0]), scalar(total[1])
+        gain = scale * weight
+        share = held / (all_of_them + all_lost)
+        for k in range(0, n_classes, step):
+            e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
+            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+            not_k = select(e_k == e_top, not_top, (all_of_them - e_k) + all_lost)
+            d_k = select(y_k == held, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
+            store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
 
 
 @kernel
@@ -213,51 +267,7 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
     >>> loss, z
     (array([0.69314718]), array([[ 0.25, -0.25]]))
     """
-    n, n_classes = z.shape
-    step = width(z)
-    for i in range(n):
-        z_i, y_i, delta_i = row(z, i), row(y, i), row(delta, i)
-        weight = weight_of(row_weight, i)
-        if weight == 0.0:
-            loss[i] = 0
-            fill_zero(delta_i, n_classes)
-            continue
-        m = largest(z_i, n_classes)
-        held, gaps = target_sums(z_i, y_i, n_classes, m)
-        top, total = exponentials(z_i, n_classes, m, delta_i)
-        others = others_of(delta_i, n_classes, top, total)
-        below, low = log_one_plus_ratio(others, top, delta_i)
-        loss[i] = weight * (held * scalar(below + low) + gaps)
-        not_top, e_top = scalar(others[0] + others[1]), scalar(widen(convert(top[0], delta_i)))
-        all_of_them, all_lost = scalar(total[0]), scalar(total[1])
-        gain = scale * weight
-        share = held / (all_of_them + all_lost)
-        for k in range(0, n_classes, step):
-            e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
-            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            not_k = select(e_k == e_top, not_top, (all_of_them - e_k) + all_lost)
-            d_k = select(y_k == held, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
-            store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
-
-
-@inlined
-def target_sums(z_i, y_i, n_classes, m):
-    """sum_k y_k and sum_k y_k (m - z_k), float64."""
-    step = width(z_i)
-    high = scalar(widen(lane(m)))
-    zeros = widen(fill(z_i, 0.0))
-    held, held_lost, gaps, gaps_lost = zeros, zeros, zeros, zeros
-    for k in range(0, n_classes, step):
-        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-        z_k = widen(load_first(z_i, k, n_classes - k, 0.0))
-        held, held_lost = add_exactly(held, held_lost, y_k)
-        # 0 * inf is NaN, but a class without target costs nothing
-        gaps, gaps_lost = add_exactly(gaps, gaps_lost, select(y_k == 0.0, 0.0, y_k * (high - z_k)))
-    held, held_lost = sum_lanes(held, held_lost)
-    gaps, gaps_lost = sum_lanes(gaps, gaps_lost)
-    # what an infinite sum has lost is NaN
-    cost = scalar(gaps) if math.isinf(scalar(gaps)) else scalar(gaps + gaps_lost)
-    return scalar(held + held_lost), cost
+    target_rows(z, y, row_weight, loss, delta, scale)
 
 
 @kernel
@@ -430,6 +440,19 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
             y[i, k] = share * weight_of(class_weight, k) if label >= 0 else 0.0
 
 
+@inlined
+def sum_of(loss):
+    values = flat(loss)
+    total = widen(fill(loss, 0.0))
+    lost = total
+    for i in range(0, loss.size, width(loss)):
+        part = widen(load_first(values, i, loss.size - i, 0.0))
+        total, lost = add_exactly(total, lost, part)
+    head, low = sum_lanes(total, lost)
+    # what an infinite sum has lost is NaN
+    return scalar(head) if math.isinf(scalar(head)) else scalar(head + low)
+
+
 @kernel
 def loss_sum(loss):
     """sum_i C_i, compensated: within a rounding or two of float64, whatever the dtype.
@@ -449,12 +472,4 @@ def loss_sum(loss):
     >>> loss_sum(np.array([1e16, 1.0, 1.0]))
     1.0000000000000002e+16
     """
-    values = flat(loss)
-    total = widen(fill(loss, 0.0))
-    lost = total
-    for i in range(0, loss.size, width(loss)):
-        part = widen(load_first(values, i, loss.size - i, 0.0))
-        total, lost = add_exactly(total, lost, part)
-    head, low = sum_lanes(total, lost)
-    # what an infinite sum has lost is NaN
-    return scalar(head) if math.isinf(scalar(head)) else scalar(head + low)
+    return sum_of(loss)

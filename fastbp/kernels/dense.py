@@ -1,25 +1,204 @@
 """A fully-connected layer: z = a W + b, the error it passes back, and its gradients.
 
-Every sum runs over its index in order, in fused multiply-adds, so that an entry's bits depend
-neither on the batch nor on the place of its row in it.
+The functions that end in ``_rows`` are the equations, for matrices given by address and distance of
+rows; what follows the product is done to a panel of it while that is warm.  The kernels call them
+on arrays, the training step on parts of its workspace.
 """
 
-from fastbp._compile import kernel
+from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
-    at,
     convert,
+    descend,
     fill,
     flat,
     fma,
     load_first,
-    put,
-    row,
-    scalar,
+    offset,
+    panel_width,
+    stack_row,
     store_first,
-    sum_lanes,
     widen,
     width,
 )
+from fastbp.kernels.elementary import sigmoid_lanes
+from fastbp.kernels.products import (
+    BLOCK,
+    add_panel,
+    copy_block,
+    depth_of,
+    height_of,
+    in_place,
+    turn_block,
+)
+
+# Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
+GROUP = 48
+GROUP_REGISTERS = 2 * GROUP
+
+
+@inlined
+def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, is_hidden):
+    """z = a_prev W + b; of a hidden layer the sigmoid of that.
+
+    ``room`` counts the numbers that may be read from w's first one on.
+    """
+    block = stack_row(z, BLOCK)
+    depth = depth_of(fan_in)
+    for j in range(0, fan_out, panel_width(z)):
+        columns = min(panel_width(z), fan_out - j)
+        for k in range(0, fan_in, depth):
+            count = min(depth, fan_in - k)
+            place = k * fan_out + j
+            w_kj, w_row = offset(w, place), fan_out
+            if not in_place(w, fan_out, room - place, n, count, columns):
+                copy_block(w_kj, fan_out, count, columns, block)
+                w_kj, w_row = block, panel_width(z)
+            add_panel(
+                offset(a_prev, k),
+                a_row,
+                1,
+                w_kj,
+                w_row,
+                count,
+                n,
+                columns,
+                offset(z, j),
+                z_row,
+                k == 0,
+            )
+        for q in range(j, j + columns, width(z)):
+            b_q = load_first(b, q, fan_out - q, 0.0)
+            for i in range(n):
+                z_i = offset(z, i * z_row)
+                z_iq = load_first(z_i, q, fan_out - q, 0.0) + b_q
+                if is_hidden:
+                    z_iq = sigmoid_lanes(z_iq)
+                store_first(z_i, q, z_iq, fan_out - q)
+
+
+@inlined
+def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_row):
+    """delta = (delta_next W_next^T) a (1 - a) (BP2); the rows of a are ``delta_row`` apart, too."""
+    block = stack_row(delta, BLOCK)
+    depth = depth_of(fan_out)
+    for j in range(0, units, panel_width(delta)):
+        columns = min(panel_width(delta), units - j)
+        for k in range(0, fan_out, depth):
+            count = min(depth, fan_out - k)
+            turn_block(offset(w_next, j * fan_out + k), fan_out, count, columns, block)
+            add_panel(
+                offset(delta_next, k),
+                next_row,
+                1,
+                block,
+                panel_width(delta),
+                count,
+                n,
+                columns,
+                offset(delta, j),
+                delta_row,
+                k == 0,
+            )
+        for i in range(n):
+            a_i, delta_i = offset(a, i * delta_row), offset(delta, i * delta_row)
+            for q in range(j, j + columns, width(delta)):
+                a_iq = load_first(a_i, q, units - q, 0.0)
+                carried = load_first(delta_i, q, units - q, 0.0)
+                store_first(delta_i, q, carried * (a_iq * (1.0 - a_iq)), units - q)
+
+
+@inlined
+def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_w):
+    """grad_w = a_prev^T delta, the first ``rows`` rows of it (BP4 without the mean).
+
+    ``room`` counts the numbers that may be read from delta's first one on.
+    """
+    block = stack_row(grad_w, BLOCK)
+    depth = depth_of(n)
+    for start in range(0, rows, GROUP):
+        for j in range(0, fan_out, panel_width(grad_w)):
+            columns = min(panel_width(grad_w), fan_out - j)
+            for i in range(0, n, depth):
+                count = min(depth, n - i)
+                place = i * delta_row + j
+                delta_ij, row_step = offset(delta, place), delta_row
+                if not in_place(delta, delta_row, room - place, 1, count, columns):
+                    copy_block(delta_ij, delta_row, count, columns, block)
+                    delta_ij, row_step = block, panel_width(grad_w)
+                add_panel(
+                    offset(a_prev, i * a_row + start),
+                    1,
+                    a_row,
+                    delta_ij,
+                    row_step,
+                    count,
+                    min(GROUP, rows - start),
+                    columns,
+                    offset(grad_w, start * fan_out + j),
+                    fan_out,
+                    i == 0,
+                )
+
+
+@inlined
+def descend_rows(
+    a_prev, a_row, delta, delta_row, n, rows, fan_out, w, velocity, learning_rate, momentum, l2
+):
+    """g = a_prev^T delta (BP4); v <- mu v - eta (g + l2 w); w <- w + v: g never leaves registers.
+
+    For the first ``rows`` rows of w.  delta is read in whole registers, past its last column.
+    """
+    partial = stack_row(w, GROUP_REGISTERS)
+    depth = depth_of(n)
+    last = (n - 1) // depth * depth
+    for start in range(0, rows, GROUP):
+        stop = min(start + GROUP, rows)
+        height = height_of(stop - start)
+        for j in range(0, fan_out, panel_width(w)):
+            columns = min(panel_width(w), fan_out - j)
+            for i in range(0, last, depth):
+                add_panel(
+                    offset(a_prev, i * a_row + start),
+                    1,
+                    a_row,
+                    offset(delta, i * delta_row + j),
+                    delta_row,
+                    depth,
+                    stop - start,
+                    columns,
+                    partial,
+                    panel_width(w),
+                    i == 0,
+                )
+            for k in range(start, stop, height):
+                descend(
+                    offset(a_prev, last * a_row + k),
+                    1,
+                    a_row,
+                    offset(delta, last * delta_row + j),
+                    delta_row,
+                    n - last,
+                    min(height, stop - k),
+                    columns,
+                    offset(partial, (k - start) * panel_width(w)),
+                    panel_width(w),
+                    last == 0,
+                    offset(w, k * fan_out + j),
+                    offset(velocity, k * fan_out + j),
+                    fan_out,
+                    learning_rate,
+                    momentum,
+                    l2,
+                )
+
+
+@inlined
+def column_sums(delta, delta_row, n, j, fan_out):
+    """sum_i delta_ij for the register of columns at j, in float64."""
+    total = widen(load_first(delta, j, fan_out - j, 0.0))
+    for i in range(1, n):
+        total = total + widen(load_first(offset(delta, i * delta_row), j, fan_out - j, 0.0))
+    return total
 
 
 @kernel
@@ -34,6 +213,11 @@ def dense_forward(a_prev, w, b, z):
     z : (n, fan_out) of the dtype of `a_prev`, written
         Shares no memory with the inputs.
 
+    Notes
+    -----
+    Sums are cut into equal blocks of at most 64 terms.  A row of z does not depend on the others,
+    not by a bit.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,14 +228,17 @@ def dense_forward(a_prev, w, b, z):
     array([[16.]])
     """
     n, fan_out = z.shape
-    b_all = flat(b)
-    for i in range(n):
-        a_i, z_i = row(a_prev, i), row(z, i)
-        for j in range(0, fan_out, width(z)):
-            total = fill(z, 0.0)
-            for k in range(w.shape[0]):
-                total = fma(at(a_i, k), load_first(row(w, k), j, fan_out - j, 0.0), total)
-            store_first(z_i, j, total + load_first(b_all, j, fan_out - j, 0.0), fan_out - j)
+    fan_in = w.shape[0]
+    if fan_in == 0:
+        for i in range(n):
+            for q in range(0, fan_out, width(z)):
+                b_q = load_first(flat(b), q, fan_out - q, 0.0)
+                store_first(offset(flat(z), i * fan_out), q, b_q, fan_out - q)
+    elif n > 0:
+        forward_rows(
+            *(flat(a_prev), fan_in, flat(w), flat(b), w.size),
+            *(n, fan_in, fan_out, flat(z), fan_out, False),
+        )
 
 
 @kernel
@@ -67,7 +254,7 @@ def hidden_error(delta_next, w_next, a, delta):
     a : (n, units) of the same dtype
         Activations of this layer.
     delta : (n, units) of the same dtype, written
-        May be `a` itself.
+        Shares no memory with the inputs.
 
     Examples
     --------
@@ -80,18 +267,14 @@ def hidden_error(delta_next, w_next, a, delta):
     """
     n, units = delta.shape
     fan_out = w_next.shape[1]
-    zeros = fill(delta, 0.0)
-    for i in range(n):
-        next_i, a_i, delta_i = row(delta_next, i), row(a, i), row(delta, i)
-        for j in range(units):
-            w_j = row(w_next, j)
-            total = zeros
-            for k in range(0, fan_out, width(delta)):
-                w_jk = load_first(w_j, k, fan_out - k, 0.0)
-                total = fma(load_first(next_i, k, fan_out - k, 0.0), w_jk, total)
-            carried, _ = sum_lanes(total, zeros)
-            a_ij = at(a_i, j)
-            put(delta_i, j, scalar(convert(carried, delta)) * (a_ij * (1 - a_ij)))
+    if fan_out == 0:
+        for q in range(0, delta.size, width(delta)):
+            store_first(flat(delta), q, fill(delta, 0.0), delta.size - q)
+    elif n > 0:
+        error_rows(
+            *(flat(delta_next), fan_out, flat(w_next), flat(a)),
+            *(n, units, fan_out, flat(delta), units),
+        )
 
 
 @kernel
@@ -105,6 +288,7 @@ def weight_gradient(a_prev, delta, grad_w):
     delta : (n, fan_out) of the same dtype
         Error of the layer.
     grad_w : (fan_in, fan_out) of the same dtype, written
+        Shares no memory with the inputs.
 
     Examples
     --------
@@ -117,14 +301,28 @@ def weight_gradient(a_prev, delta, grad_w):
     """
     n = a_prev.shape[0]
     fan_in, fan_out = grad_w.shape
-    for j in range(fan_in):
-        grad_j = row(grad_w, j)
-        for k in range(0, fan_out, width(delta)):
-            total = fill(delta, 0.0)
-            for i in range(n):
-                delta_ik = load_first(row(delta, i), k, fan_out - k, 0.0)
-                total = fma(at(row(a_prev, i), j), delta_ik, total)
-            store_first(grad_j, k, total / n, fan_out - k)
+    # 1/n as a sum of two numbers: to multiply by both rounds like a division, at a fraction of its
+    # price
+    share = fill(delta, 1.0) / n
+    share_low = fma(0.0 - share, n, 1.0) / n
+    for start in range(0, fan_in, GROUP):
+        rows = min(GROUP, fan_in - start)
+        grad = offset(flat(grad_w), start * fan_out)
+        gradient_rows(
+            offset(flat(a_prev), start),
+            fan_in,
+            flat(delta),
+            fan_out,
+            delta.size,
+            n,
+            rows,
+            fan_out,
+            grad,
+        )
+        size = rows * fan_out
+        for q in range(0, size, width(delta)):
+            total = load_first(grad, q, size - q, 0.0)
+            store_first(grad, q, fma(total, share, total * share_low), size - q)
 
 
 @kernel
@@ -151,9 +349,6 @@ def bias_gradient(delta, grad_b):
     array([1.5])
     """
     n, fan_out = delta.shape
-    grad = flat(grad_b)
     for k in range(0, fan_out, width(delta)):
-        total = widen(fill(delta, 0.0))
-        for i in range(n):
-            total = total + widen(load_first(row(delta, i), k, fan_out - k, 0.0))
-        store_first(grad, k, convert(total / n, delta), fan_out - k)
+        total = column_sums(flat(delta), fan_out, n, k, fan_out)
+        store_first(flat(grad_b), k, convert(total / n, delta), fan_out - k)

@@ -24,11 +24,15 @@ import math
 from fastbp._compile import inlined
 from fastbp._llvm import (
     any_lane,
+    at,
     convert,
+    every_lane,
     fill,
+    first_lane,
     fma,
     is_double,
     lane,
+    lanes_before,
     larger,
     load,
     load_first,
@@ -148,8 +152,8 @@ def fetch_block(source, result, first, count):
     would first wait for its memory (``peers.py``, softmax of 65536 rows of 10: 1.45 ms, now 0.60).
     """
     for k in range(first, first + count, width(source)):
-        prefetch(source, k, 0)
-        prefetch(result, k, 1)
+        prefetch(source, k, 0, 1)
+        prefetch(result, k, 1, 1)
 
 
 @inlined
@@ -165,6 +169,30 @@ def largest(z_i, n_classes):
     for k in range(paired, n_classes, step):
         m = larger(load_first(z_i, k, n_classes - k, -math.inf), m)
     return max_lanes(larger(m, other))
+
+
+@inlined
+def first_largest(z_i, n_classes):
+    """The index of a row's maximum, the first of equals; NaN is passed over."""
+    m = largest(z_i, n_classes)
+    step = width(z_i)
+    for k in range(0, n_classes, step):
+        place = first_lane(load_first(z_i, k, n_classes - k, -math.inf) == m)
+        if place < step:
+            return k + place
+    return 0
+
+
+@inlined
+def is_first_largest(z_i, n_classes, label):
+    """Whether ``label`` is the index of a row's first maximum; it is not if the row holds NaN."""
+    top = at(z_i, label)
+    step = width(z_i)
+    for k in range(0, n_classes, step):
+        z_k = load_first(z_i, k, n_classes - k, -math.inf)
+        if not every_lane(select(lanes_before(z_k, label - k), z_k < top, z_k <= top)):
+            return False
+    return True
 
 
 @inlined

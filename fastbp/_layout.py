@@ -1,0 +1,194 @@
+"""Where everything lies: parameters in one flat vector, activations and errors in a workspace.
+
+All parameters of a network live in one vector: the weights of every layer first, each matrix in C
+order, then the biases of every layer.  Offsets into that vector take the place of lists of arrays,
+so that one compiled specialisation per dtype serves every architecture, and an optimiser, a
+checkpoint or an L2 penalty (weights only: one slice) sees a single buffer.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.kernels.dense import GROUP
+
+FloatArray = npt.NDArray[Any]
+IndexArray = npt.NDArray[np.intp]
+
+# Numbers in a cache line (of float32), and those that a register may read past the end of a matrix.
+LINE = 16
+MARGIN = 64
+PAGE_BYTES = 4096
+
+
+class Layer(NamedTuple):
+    """Where one layer lies; of the input layer, only its units and its pitch count.
+
+    Its weights and biases start at ``weight_at`` and ``bias_at`` of a flat vector.  In a workspace
+    for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, and its rows
+    are ``pitch`` apart.
+    """
+
+    units: int
+    pitch: int
+    unit_at: int
+    weight_at: int
+    bias_at: int
+
+
+class Plan(NamedTuple):
+    """Where the layers l = 0..L of a network lie; layer 0 is the input.
+
+    ``table`` (L+1, 5) holds a `Layer` in each row: what compiled code reads.
+    """
+
+    table: IndexArray
+    n_weights: int
+    n_parameters: int
+    n_hidden: int  # numbers a row takes in all hidden layers
+
+    @property
+    def sizes(self) -> list[int]:
+        """Units of each layer."""
+        return [int(n) for n in self.table[:, 0]]
+
+
+class Data(NamedTuple):
+    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K), the other one empty."""
+
+    x: FloatArray
+    labels: IndexArray
+    targets: FloatArray
+    row_weight: npt.NDArray[np.float64]  # (n,), or (0,): every row weighs 1
+
+
+class Workspace(NamedTuple):
+    """Memory of a training step on up to ``capacity`` rows."""
+
+    capacity: int
+    x: FloatArray  # the rows gathered, ``pitch[0]`` apart
+    hidden: FloatArray  # activations of the hidden layers
+    delta: FloatArray  # errors of the hidden layers
+    z: FloatArray  # (capacity, K) logits
+    delta_out: FloatArray  # (capacity, K) output error
+    labels: IndexArray
+    targets: FloatArray
+    row_weight: npt.NDArray[np.float64]
+    loss: FloatArray  # (capacity,)
+    correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
+
+
+def make_plan(layer_sizes: Sequence[int]) -> Plan:
+    """Lay the layers of ``layer_sizes`` out: all weights, then all biases."""
+    n_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(layer_sizes))
+    layers = []
+    weight_at, bias_at, unit_at = 0, n_weights, 0
+    for number, units in enumerate(layer_sizes):
+        # Whole lines, and an odd number of them: rows of a power of two numbers would fall on the
+        # same few sets of the cache.  Logits lie close, as the row kernels take them.
+        is_last = number == len(layer_sizes) - 1
+        pitch = units if is_last else (-(-units // LINE) | 1) * LINE
+        layers.append(Layer(units, pitch, unit_at, weight_at, bias_at))
+        if number > 0:
+            weight_at += layer_sizes[number - 1] * units
+            bias_at += units
+            unit_at += 0 if is_last else pitch
+    return Plan(np.array(layers, np.intp), n_weights, bias_at, unit_at)
+
+
+def weight_views(plan: Plan, flat: FloatArray) -> tuple[FloatArray, ...]:
+    """Return the weights of each layer, shape (fan_in, fan_out), as views of ``flat``."""
+    layers = [Layer(*row) for row in plan.table.tolist()]
+    return tuple(
+        flat[layer.weight_at : layer.weight_at + below.units * layer.units].reshape(
+            below.units, layer.units
+        )
+        for below, layer in pairwise(layers)
+    )
+
+
+def bias_views(plan: Plan, flat: FloatArray) -> tuple[FloatArray, ...]:
+    """Return the biases of each layer, shape (fan_out,), as views of ``flat``."""
+    layers = [Layer(*row) for row in plan.table[1:].tolist()]
+    return tuple(flat[layer.bias_at : layer.bias_at + layer.units] for layer in layers)
+
+
+def aligned(n: int, dtype: npt.DTypeLike, page_offset: int = 0) -> FloatArray:
+    """Allocate ``n`` zeros that start at a cache line, and a margin behind them.
+
+    Zeros, because lanes behind the last column take part in sums (and are then dropped): what
+    happens to lie in fresh memory may be subnormal, and those are slow.
+
+    They start ``page_offset`` bytes into a page of 4096.  Two arrays that are written and read side
+    by side want different ones: addresses that agree in their last 12 bits look the same to the
+    processor for a moment, and loads wait for stores that they have nothing to do with.
+    """
+    dtype = np.dtype(dtype)
+    memory = np.zeros(n + MARGIN + PAGE_BYTES // dtype.itemsize, dtype)
+    start = (page_offset - memory.ctypes.data) % PAGE_BYTES // dtype.itemsize
+    return memory[start : start + n]
+
+
+def make_data(
+    x: FloatArray,
+    labels: IndexArray | None,
+    targets: FloatArray | None,
+    row_weight: npt.NDArray[np.float64],
+) -> Data:
+    """Put an empty array of the right type in place of the labels or targets that are missing."""
+    return Data(
+        x,
+        np.empty(0, dtype=np.intp) if labels is None else labels,
+        np.empty((0, 0), dtype=x.dtype) if targets is None else targets,
+        row_weight,
+    )
+
+
+def make_parameters(plan: Plan, dtype: npt.DTypeLike) -> tuple[FloatArray, FloatArray]:
+    """Allocate the parameters and their velocity."""
+    return aligned(plan.n_parameters, dtype), aligned(plan.n_parameters, dtype, PAGE_BYTES // 2)
+
+
+def make_workspace(plan: Plan, data: Data, capacity: int) -> Workspace:
+    """Allocate what a step on up to ``capacity`` rows of ``data`` writes."""
+    dtype = data.x.dtype
+    n_classes = plan.sizes[-1]
+    n_hidden = capacity * plan.n_hidden
+    n_out = capacity * n_classes
+    return Workspace(
+        capacity=capacity,
+        x=aligned(capacity * Layer(*plan.table[0].tolist()).pitch, dtype),
+        hidden=aligned(n_hidden, dtype),
+        delta=aligned(n_hidden, dtype),
+        z=aligned(n_out, dtype).reshape(capacity, n_classes),
+        delta_out=aligned(n_out, dtype).reshape(capacity, n_classes),
+        labels=np.empty(capacity if data.labels.size else 0, np.intp),
+        targets=np.empty((capacity if data.targets.size else 0, data.targets.shape[1]), dtype),
+        row_weight=np.empty(capacity if data.row_weight.size else 0, np.float64),
+        loss=np.empty(capacity, dtype),
+        correct=np.empty(capacity, np.float64),
+    )
+
+
+def make_parts(plan: Plan) -> IndexArray:
+    """Cut the weights into the parts that are updated at a time: layer, first row, end of rows.
+
+    No result depends on it: every sum is made whole within one part.
+    """
+    return np.array(
+        [
+            (number, first, min(first + GROUP, fan_in))
+            for number, fan_in in enumerate(plan.sizes[:-1], start=1)
+            for first in range(0, fan_in, GROUP)
+        ],
+        np.intp,
+    )
+
+
+def multiply_adds(plan: Plan, rows: int, passes: int) -> int:
+    """Count what ``rows`` rows cost: one pass forward, or the three passes of a training step."""
+    # A unit costs an exponential, worth some 20 multiply-adds; a row costs its bookkeeping.
+    return rows * passes * (plan.n_weights + 20 * sum(plan.sizes) + 500)

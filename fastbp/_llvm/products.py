@@ -1,0 +1,366 @@
+"""The register tile: sums of products that never leave their registers.
+
+A tile of C = A B holds up to ``tile_height`` rows of up to ``panel_width`` numbers in accumulators.
+Every step of the loop over k loads one row of B, and multiplies it by one number of each row of A:
+a tile of 12 x 32 numbers makes 24 fused multiply-adds of 16 lanes for 14 loads.  What becomes of
+the sums, once the loop ends, is the difference between the two primitives here.
+"""
+
+import platform
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import config, types
+
+from fastbp._llvm.arithmetic import fma
+from fastbp._llvm.bind import primitive
+from fastbp._llvm.lanes import (
+    INT64,
+    Lanes,
+    call_intrinsic,
+    constant,
+    ir_type,
+    lane_count,
+    register_of,
+    splat,
+)
+from fastbp._llvm.memory import first_lanes, masked_load, masked_store, read_vector
+
+BIT = ir.IntType(1)
+
+
+def _tile_shape() -> tuple[int, int]:
+    """Rows, and lanes values a row, of which the accumulators and one row of B fit in registers.
+
+    Numbers do not depend on it: only which of them are computed side by side.
+    """
+    features = config.CPU_FEATURES
+    if features is None:
+        named = config.CPU_NAME not in (None, "host")
+        features = "" if named else llvm.get_host_cpu_features().flatten()
+    if "+avx512f" in features:
+        return 12, 2  # 32 registers of a lanes value
+    if platform.machine().lower() in ("x86_64", "amd64") and "+avx" not in features:
+        return 3, 1  # 16 registers of a quarter of one
+    return 6, 1  # AVX2: 16 registers of half of one; NEON: 32 registers of a quarter
+
+
+TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
+
+
+def _tile_function(module: Any, lanes: Lanes, name: str, kinds: list[Any], finish: Any) -> Any:
+    """Tiles of every height and width, as one function of the module.
+
+    Its arguments: a, a_row, a_k, b, b_k, count, rows, columns; then what ``finish`` asks for.
+    """
+    name = f"fastbp.{name}.{lanes.dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    number = ir_type(lanes).element.as_pointer()
+    common = [number, INT64, INT64, number, INT64, INT64, INT64, INT64]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*common, *kinds]), name)
+    # In every module that uses it, and once in the program; never spread over its callers.
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    *operands, rows, columns = function.args[: len(common)]
+    lanes_held = builder.add(columns, constant(INT64, lanes.count - 1))
+    registers_held = builder.sdiv(lanes_held, constant(INT64, lanes.count))
+    base = TILE_REGISTERS + 1
+    variant = builder.add(builder.mul(rows, constant(INT64, base)), registers_held)
+    impossible = function.append_basic_block("impossible")
+    ir.IRBuilder(impossible).unreachable()
+    switch = builder.switch(variant, impossible)
+    for height in range(1, TILE_HEIGHT + 1):
+        for registers in range(1, TILE_REGISTERS + 1):
+            block = function.append_basic_block(f"tile.{height}.{registers}")
+            switch.add_case(constant(INT64, base * height + registers), block)
+            tile = ir.IRBuilder(block)
+            sums = _sums(tile, operands, ir_type(lanes), height, registers)
+            held = tile.sub(columns, constant(INT64, (registers - 1) * lanes.count))
+            whole = constant(ir.VectorType(BIT, lanes.count), 1)
+            exists = [*[whole] * (registers - 1), first_lanes(tile, held, lanes.count)]
+            finish(tile, sums, exists, *function.args[len(common) :])
+            tile.ret_void()
+    return function
+
+
+def _sums(builder: Any, operands: Any, vector: Any, height: int, registers: int) -> Any:
+    """The loop over k: sums[row][register]."""
+    a, a_row, a_k, b, b_k, count = operands
+    starts = [builder.mul(a_row, constant(INT64, r)) for r in range(height)]
+    before = builder.block
+    loop, done = (builder.append_basic_block(part) for part in ("loop", "done"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    left, a_now, b_now = (builder.phi(kind) for kind in (INT64, a.type, b.type))
+    sums = [[builder.phi(vector) for _ in range(registers)] for _ in range(height)]
+    b_row = [
+        read_vector(builder, b_now, constant(INT64, v * vector.count), vector)
+        for v in range(registers)
+    ]
+    grown = []
+    for start, row_sums in zip(starts, sums, strict=True):
+        factor = splat(builder, builder.load(builder.gep(a_now, [start])), vector.count)
+        grown.append(
+            [
+                call_intrinsic(builder, "llvm.fma", vector, [factor, b_v, total])
+                for b_v, total in zip(b_row, row_sums, strict=True)
+            ]
+        )
+    left_next = builder.sub(left, constant(INT64, 1))
+    for phi, initial, following in (
+        (left, count, left_next),
+        (a_now, a, builder.gep(a_now, [a_k])),
+        (b_now, b, builder.gep(b_now, [b_k])),
+        *(
+            (total, constant(vector, 0.0), new)
+            for pair in zip(sums, grown, strict=True)
+            for total, new in zip(*pair, strict=True)
+        ),
+    ):
+        phi.add_incoming(initial, before)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed(">", left_next, constant(INT64, 0)), loop, done)
+    builder.position_at_end(done)
+    return grown
+
+
+class _Matrix:
+    """A matrix in memory under a tile: registers of it are read and written by their place."""
+
+    def __init__(self, builder: Any, start: Any, row: Any, exists: list[Any]) -> None:
+        self._builder, self._start, self._row, self._exists = builder, start, row, exists
+
+    def _pointer(self, r: int, v: int) -> Any:
+        builder = self._builder
+        row = builder.mul(self._row, constant(INT64, r))
+        column = sum(mask.type.count for mask in self._exists[:v])
+        return builder.gep(self._start, [builder.add(row, constant(INT64, column))])
+
+    def read(self, r: int, v: int, wanted: Any = None) -> Any:
+        """A register; zeros where it does not exist, or (a condition) is not ``wanted``."""
+        builder, mask = self._builder, self._exists[v]
+        if wanted is not None:
+            mask = builder.and_(mask, splat(builder, wanted, mask.type.count))
+        vector = ir.VectorType(self._start.type.pointee, mask.type.count)
+        return masked_load(builder, self._pointer(r, v), mask, constant(vector, 0.0))
+
+    def write(self, r: int, v: int, value: Any) -> None:
+        masked_store(self._builder, value, self._pointer(r, v), self._exists[v])
+
+
+def _row_by_row(sums: Any, read: Any, write: Any) -> None:
+    """Read each row before the row above it is written.
+
+    Where rows lie close together, the last register of one and the first of the next share a line.
+    A read that follows the write would wait for it (784 x 30 weights: 14 ns a register, now 3).
+    """
+    upcoming = [read(0, v) for v in range(len(sums[0]))]
+    for r, row_sums in enumerate(sums):
+        held = upcoming
+        if r + 1 < len(sums):
+            upcoming = [read(r + 1, v) for v in range(len(row_sums))]
+        for v, total in enumerate(row_sums):
+            write(r, v, total, held[v])
+
+
+def _finish_sum(builder: Any, sums: Any, exists: list[Any], c: Any, c_row: Any, first: Any) -> None:
+    again = builder.not_(first)
+    result = _Matrix(builder, c, c_row, exists)
+
+    def read(r: int, v: int) -> Any:
+        return result.read(r, v, again)
+
+    def write(r: int, v: int, total: Any, before: Any) -> None:
+        result.write(r, v, builder.fadd(before, total))
+
+    _row_by_row(sums, read, write)
+
+
+def _emit_add_products(
+    _typing: Any,
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    c: Any,
+    c_row: Any,
+    first: Any,
+) -> Any:
+    lanes = register_of(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kinds = [args[0].type, INT64, BIT]
+        function = _tile_function(builder.module, lanes, "add_products", kinds, _finish_sum)
+        builder.call(function, args)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(a, n, n, b, n, n, n, n, c, n, types.boolean), codegen
+
+
+@primitive(_emit_add_products)
+def add_products(
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    c: Any,
+    c_row: Any,
+    first: Any,
+) -> None:
+    """c[r, j] <- (0 if first, else c[r, j]) + sum_k a[r, k] b[k, j], for 1 <= count values of k.
+
+    a[r, k] lies at ``r * a_row + k * a_k``, the rows of b and c ``b_k`` and ``c_row`` apart.  At
+    most ``tile_height()`` rows and ``panel_width(c)`` columns; b is read in whole registers.
+    """
+    for r in range(rows):
+        c_r = c[r * c_row : r * c_row + columns]
+        total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+        c_r[:] = (0 if first else c_r) + total
+
+
+def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
+    total = np.zeros(columns, a.dtype)
+    for k in range(count):
+        total = fma(a[k * a_k], b[k * b_k : k * b_k + columns], total)
+    return total
+
+
+def _finish_descent(
+    builder: Any,
+    sums: Any,
+    exists: list[Any],
+    partial: Any,
+    partial_row: Any,
+    first: Any,
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+) -> None:
+    again = builder.not_(first)
+    partials = _Matrix(builder, partial, partial_row, exists)
+    weights = _Matrix(builder, w, w_row, exists)
+    velocities = _Matrix(builder, velocity, w_row, exists)
+
+    def read(r: int, v: int) -> Any:
+        return weights.read(r, v), velocities.read(r, v)
+
+    def write(r: int, v: int, total: Any, held: Any) -> None:
+        w_now, v_now = held
+        eta, mu, penalty = (
+            splat(builder, x, total.type.count) for x in (learning_rate, momentum, l2)
+        )
+        gradient = builder.fadd(partials.read(r, v, again), total)
+        gradient = builder.fadd(gradient, builder.fmul(penalty, w_now))
+        v_new = builder.fsub(builder.fmul(mu, v_now), builder.fmul(eta, gradient))
+        velocities.write(r, v, v_new)
+        weights.write(r, v, builder.fadd(w_now, v_new))
+
+    _row_by_row(sums, read, write)
+
+
+def _emit_descend(
+    _typing: Any,
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    partial: Any,
+    partial_row: Any,
+    first: Any,
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+) -> Any:
+    lanes = register_of(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = ir_type(Lanes(a.dtype, 1))
+        pointer = args[0].type
+        kinds = [pointer, INT64, BIT, pointer, pointer, INT64, number, number, number]
+        function = _tile_function(builder.module, lanes, "descend", kinds, _finish_descent)
+        builder.call(function, args)
+        return context.get_dummy_value()
+
+    n, x = types.intp, a.dtype
+    return types.void(
+        a, n, n, b, n, n, n, n, partial, n, types.boolean, w, velocity, n, x, x, x
+    ), codegen
+
+
+@primitive(_emit_descend)
+def descend(
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    partial: Any,
+    partial_row: Any,
+    first: Any,
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+) -> None:
+    """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
+
+    ``partial`` takes the place of c, is read unless ``first``, and not written: the gradient
+    stays in registers.
+    """
+    eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
+    for r in range(rows):
+        total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+        g = (0 if first else partial[r * partial_row : r * partial_row + columns]) + total
+        w_r, v_r = (m[r * w_row : r * w_row + columns] for m in (w, velocity))
+        v_r[:] = mu * v_r - eta * (g + penalty * w_r)
+        w_r += v_r
+
+
+def _emit_tile_height(_typing: Any) -> Any:
+    return types.intp(), lambda context, builder, sig, args: constant(INT64, TILE_HEIGHT)
+
+
+@primitive(_emit_tile_height)
+def tile_height() -> int:
+    """Rows that a tile can hold."""
+    return TILE_HEIGHT
+
+
+def _emit_panel_width(_typing: Any, array: Any) -> Any:
+    count = TILE_REGISTERS * register_of(array).count
+    return types.intp(array), lambda context, builder, sig, args: constant(INT64, count)
+
+
+@primitive(_emit_panel_width)
+def panel_width(array: Any) -> int:
+    """Columns that a tile can hold."""
+    return TILE_REGISTERS * lane_count(array.dtype)

@@ -1,0 +1,71 @@
+"""Where parameters, activations and errors lie."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fastbp import _layout
+from fastbp.kernels.dense import GROUP
+
+ARCHITECTURES = [(5, 3), (7, 5, 3), (4, 9, 6, 2), (1, 1, 1), (64, 33, 10), (784, 512, 512, 10)]
+architectures = pytest.mark.parametrize(
+    "sizes", ARCHITECTURES, ids=["-".join(map(str, sizes)) for sizes in ARCHITECTURES]
+)
+
+
+@architectures
+def test_weights_then_biases_without_gaps(sizes):
+    plan = _layout.make_plan(sizes)
+    n_weights = sum(m * n for m, n in itertools.pairwise(sizes))
+    assert plan.sizes == list(sizes)
+    assert plan.n_weights == n_weights
+    assert plan.n_parameters == n_weights + sum(sizes[1:])
+    flat = np.arange(plan.n_parameters, dtype=np.float64)
+    weights, biases = _layout.weight_views(plan, flat), _layout.bias_views(plan, flat)
+    assert [w.shape for w in weights] == list(itertools.pairwise(sizes))
+    assert [b.shape for b in biases] == [(n,) for n in sizes[1:]]
+    np.testing.assert_array_equal(np.concatenate([p.ravel() for p in (*weights, *biases)]), flat)
+    assert all(np.shares_memory(p, flat) and p.flags.c_contiguous for p in (*weights, *biases))
+
+
+@architectures
+def test_rows_of_units_are_an_odd_number_of_lines_apart(sizes):
+    plan = _layout.make_plan(sizes)
+    layers = [_layout.Layer(*row) for row in plan.table.tolist()]
+    for layer in layers[:-1]:
+        assert layer.pitch >= layer.units
+        assert layer.pitch % _layout.LINE == 0
+        assert layer.pitch // _layout.LINE % 2 == 1
+    assert layers[-1].pitch == sizes[-1]
+    ends = [layer.unit_at + layer.pitch for layer in layers[1:-1]]
+    assert [layer.unit_at for layer in layers[1:-1]] == [0, *ends][: len(ends)]
+    assert plan.n_hidden == sum(layer.pitch for layer in layers[1:-1])
+
+
+@pytest.mark.parametrize("page_offset", [0, 64, 2048])
+@pytest.mark.parametrize("n", [1, 17, 1000])
+def test_aligned(n, page_offset, dtype):
+    array = _layout.aligned(n, dtype, page_offset)
+    assert array.shape == (n,)
+    assert array.dtype == dtype
+    assert not array.any()
+    assert array.ctypes.data % _layout.PAGE_BYTES == page_offset
+    # all that a register may read past the end is there
+    end = array.base.ctypes.data + array.base.nbytes
+    assert array.ctypes.data + array.nbytes + _layout.MARGIN * array.itemsize <= end
+
+
+@architectures
+def test_parts_cover_each_row_of_each_layer_once(sizes):
+    parts = _layout.make_parts(_layout.make_plan(sizes))
+    covered = [(layer, row) for layer, first, last in parts.tolist() for row in range(first, last)]
+    assert covered == [(n, row) for n in range(1, len(sizes)) for row in range(sizes[n - 1])]
+    assert (parts[:, 2] - parts[:, 1] <= GROUP).all()
+
+
+def test_cost_grows_with_rows_and_passes():
+    plan = _layout.make_plan((10, 20, 5))
+    cost = _layout.multiply_adds(plan, 1, 1)
+    assert cost > 10 * 20 + 20 * 5
+    assert _layout.multiply_adds(plan, 7, 3) == 21 * cost
