@@ -1,216 +1,145 @@
-"""fastbp against other libraries, in one process, on one core: `python asv_benchmarks/peers.py`.
+"""fastbp against other libraries, in one process: `python asv_benchmarks/peers.py [FAMILY ...]`.
 
 The candidates of a comparison are first proved to give the same results, then timed in turns: every
 round times one block of calls of each, so that whatever else the machine does meets them all.
 A ratio is the median over the rounds of (time of the peer) / (time of fastbp): above 1, fastbp is
 the faster. Peers that are not installed are named and left out.
+
+The families:
+    rows        softmax and the cost with its gradient, row by row; on one core
+    training    training steps of five networks
+    prediction  probabilities of one row and of 2000; on one core
+    mnist       ten epochs on MNIST, with the accuracy; needs the data
 """
 
 import argparse
+import dataclasses
 import importlib
+import json
 import os
-import platform
-import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
+from pathlib import Path
 
-if hasattr(os, "sched_setaffinity"):
-    # Before the libraries are imported: some of them count the cores only then. Thread settings
-    # alone would not keep every library on one core.
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-import numpy as np
-
-import fastbp
-
-BLOCK_SECONDS = 1e-3
+FAMILIES = {"rows": (1,), "training": (1, 2), "prediction": (1,), "mnist": (1, 2)}  # cores
 
 
-@dataclass
-class Comparison:
-    """Candidates for one job, fastbp among them; each call returns its results as arrays.
-
-    The goal is a ratio to the fastest of ``goal_peers``, or of all peers where none is named.
-    """
-
-    title: str
-    goal: float
-    candidates: dict[str, Callable[[], tuple[np.ndarray, ...]]]
-    goal_peers: tuple[str, ...] = ()
-    rtol: float = 2e-4
-    atol: float = 1e-8
-
-    def prove_equal(self) -> None:
-        expected = self.candidates["fastbp"]()
-        for name, call in self.candidates.items():
-            for result, reference in zip(call(), expected, strict=True):
-                np.testing.assert_allclose(
-                    result, reference, self.rtol, self.atol, err_msg=f"{self.title}: {name}"
-                )
-
-    def times(self, rounds: int) -> dict[str, list[float]]:
-        """Seconds for a call: for each candidate, one figure a round."""
-        calls = {name: calls_in_a_block(call) for name, call in self.candidates.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in self.candidates}
-        order = list(self.candidates)
-        for _ in range(rounds):
-            for name in order:
-                seconds[name].append(time_block(self.candidates[name], calls[name]))
-            order.append(order.pop(0))  # nobody always follows the same neighbour
-        return seconds
-
-
-def time_block(call: Callable[[], object], n_calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(n_calls):
-        call()
-    return (time.perf_counter() - start) / n_calls
-
-
-def calls_in_a_block(call: Callable[[], object]) -> int:
-    """Calls that take BLOCK_SECONDS together; finding out warms up, too."""
-    n_calls = 1
-    while (seconds := time_block(call, n_calls) * n_calls) < BLOCK_SECONDS:
-        n_calls = max(2 * n_calls, int(n_calls * min(100, BLOCK_SECONDS / max(seconds, 1e-9))))
-    return n_calls
-
-
-def optional(name: str):
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-torch = optional("torch")
-scipy_special = optional("scipy.special")
-
-# (rows, classes): the goal for the cost and its gradient, and for softmax alone; torch / fastbp
-ROW_SHAPES = {
-    (128, 10): (15, 10),
-    (65536, 10): (15, 15),
-    (4096, 100): (4, 1.3),
-    (1024, 1000): (3.5, 1.3),
-    (256, 32000): (3.5, 1.3),
-    (64, 128000): (3.5, 1.3),
-}
-
-
-def row_kernels() -> Iterator[Comparison]:
-    """Softmax, and the mean cost with its gradient, over rows of float32 logits."""
-    for (n, n_classes), (cost_goal, softmax_goal) in ROW_SHAPES.items():
-        rng = np.random.default_rng(0)
-        z = 3 * rng.standard_normal((n, n_classes), np.float32)
-        labels = rng.integers(0, n_classes, n)
-        shape = f"({n}, {n_classes})"
-        cost = _cost_and_gradient(z, labels)
-        yield Comparison(f"cost and gradient {shape}", cost_goal, cost, ("torch",))
-        yield Comparison(f"softmax {shape}", softmax_goal, _softmax(z), ("torch",))
-
-
-def _cost_and_gradient(z, labels):
-    n = len(z)
-    delta = np.empty_like(z)
-    candidates = {"fastbp": lambda: fastbp.softmax_cross_entropy(z, labels, out=delta)}
-    if torch is not None:
-        leaf = torch.from_numpy(z.copy()).requires_grad_()
-        target = torch.from_numpy(labels)
-
-        def with_torch():
-            leaf.grad = None  # the fastest way: the gradient is written, not added
-            loss = torch.nn.functional.cross_entropy(leaf, target)
-            loss.backward()
-            return loss.detach().numpy(), leaf.grad.numpy()
-
-        candidates["torch"] = with_torch
-    if scipy_special is not None:
-        rows = np.arange(n)
-
-        def with_scipy():
-            log_a = scipy_special.log_softmax(z, axis=1)
-            loss = -log_a[rows, labels].mean()
-            error = np.exp(log_a, out=log_a)
-            error[rows, labels] -= 1
-            error /= n
-            return loss, error
-
-        candidates["scipy"] = with_scipy
-    return candidates
-
-
-def _softmax(z):
-    a = np.empty_like(z)
-    candidates = {"fastbp": lambda: (fastbp.softmax(z, out=a),)}
-    if torch is not None:
-        logits, result = torch.from_numpy(z), torch.from_numpy(np.empty_like(z))
-        candidates["torch"] = lambda: (torch.softmax(logits, 1, out=result).numpy(),)
-    if scipy_special is not None:
-        candidates["scipy"] = lambda: (scipy_special.softmax(z, axis=1),)
-    return candidates
-
-
-FAMILIES = {"rows": row_kernels}
-
-
-def versions() -> str:
-    names = ["fastbp", "numba", "numpy", "scipy", "torch"]
-    found = [f"{name} {module.__version__}" for name in names if (module := optional(name))]
-    return f"Python {platform.python_version()}, {', '.join(found)}"
-
-
-def report(family: str, rounds: int) -> bool:
-    """Print the table of one family, as Markdown; whether every goal was met."""
-    peers = None
-    all_met = True
-    for comparison in FAMILIES[family]():
-        if peers is None:
-            peers = [name for name in comparison.candidates if name != "fastbp"]
-            heads = ["", "fastbp us", *(f"{name} / fastbp" for name in peers), "goal", "met"]
-            print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-        comparison.prove_equal()
-        seconds = comparison.times(rounds)
-        ours = seconds["fastbp"]
-        ratio = {
-            name: statistics.median(t / u for t, u in zip(seconds[name], ours, strict=True))
-            for name in peers
-        }
-        met = ""
-        rivals = [ratio[name] for name in comparison.goal_peers or peers if name in ratio]
-        if rivals:
-            is_met = min(rivals) >= comparison.goal
-            met = "yes" if is_met else "no"
-            all_met &= is_met
-        cells = [
-            comparison.title,
-            f"{1e6 * statistics.median(ours):.1f}",
-            *(f"{ratio[name]:.2f}" for name in peers),
-            f"{comparison.goal}" + "".join(f" ({name})" for name in comparison.goal_peers),
-            met,
-        ]
-        print("| " + " | ".join(cells) + " |", flush=True)
-    return all_met
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", nargs="*", default=list(FAMILIES), help=", ".join(FAMILIES))
-    parser.add_argument("--rounds", type=int, default=25)
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", nargs="*", default=list(FAMILIES), help="all by default")
+    parser.add_argument(
+        "--cores",
+        choices=("1", "2", "both"),
+        default="1",
+        help="cores that the process may use; both: one run of each, and a table of both",
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="of timing; each family has its own default, mnist one an epoch"
+    )
+    parser.add_argument("--sizes", metavar="ID,ID", help="train these only, such as XS,S")
+    parser.add_argument("--compile", action="store_true", help="train with torch.compile, too")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        default=os.environ.get("FASTBP_MNIST"),
+        help="the folder of the MNIST files (default: FASTBP_MNIST)",
+    )
+    parser.add_argument("--results", help=argparse.SUPPRESS)  # where a run tells both its medians
     parser.add_argument("--strict", action="store_true", help="fail where a goal is not met")
     options = parser.parse_args()
     if unknown := set(options.family) - set(FAMILIES):
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
-    if torch is not None:
-        torch.set_num_threads(1)
-    print(versions())
-    print("one core" if hasattr(os, "sched_setaffinity") else "cores not pinned: no such call here")
-    absent = {"torch": torch, "scipy": scipy_special}
-    for name in (name for name, module in absent.items() if module is None):
-        print(f"not installed, left out: {name}")
-    met = [report(family, options.rounds) for family in options.family]
-    if options.strict and not all(met):
+    options.sizes = options.sizes.split(",") if options.sizes else None
+    return options
+
+
+def keep_to(n_cores: int) -> str:
+    """Keep this process on so many cores, and say in words what came of it.
+
+    Before the libraries are imported: some of them count the cores only then. Thread settings
+    alone would not keep every library on one core.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if not hasattr(os, "sched_setaffinity"):
+        return "cores not pinned: no such call here"
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-n_cores:])
+    return {1: "one core", 2: "two cores"}[len(os.sched_getaffinity(0))]
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Print the tables of the families; return whether every goal was met."""
+    options.cores = int(options.cores)
+    cores = keep_to(options.cores)
+    machine = importlib.import_module("comparison.machine")
+    machine.set_threads(options.cores)
+    print(f"{machine.versions()}\n{cores}")
+    results = []
+    for name in options.family:
+        print(f"\n## {name}\n")
+        if options.cores in FAMILIES[name]:
+            results += importlib.import_module(f"comparison.{name}").report(options)
+        else:
+            print("left out: it is about one core")
+    if options.results:
+        text = json.dumps([dataclasses.asdict(result) for result in results])
+        Path(options.results).write_text(text)
+    return all(result.met is not False for result in results)
+
+
+def run_both(options: argparse.Namespace) -> bool:
+    """Run this script on one core, then on two; then let every setting of the peers compete."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for cores in (1, 2):
+            path = Path(folder, f"{cores}.json")
+            # Of an option given twice, the last counts.
+            command = [*sys.argv, "--cores", str(cores), "--results", str(path)]
+            status = subprocess.run([sys.executable, *command]).returncode
+            if not path.exists():
+                sys.exit(status)
+            results[cores] = json.loads(path.read_text())
+            print()
+    all_met = all(result["met"] is not False for run in results.values() for result in run)
+    if "training" in options.family:
+        all_met &= print_best_of_both(*results.values())
+    return all_met
+
+
+def print_best_of_both(one_core: list[dict], two_cores: list[dict]) -> bool:
+    """Compare fastbp on two cores with the fastest peer on one core or two: medians of two runs."""
+    print("## training on two cores, the peers on one core or two\n")
+    print("| id | fastbp us a step | fastest peer | us a step | / fastbp | goal | met |")
+    print("|" + "---|" * 7)
+    one_core_seconds = {r["title"]: r["seconds"] for r in one_core if r["family"] == "training"}
+    all_met = True
+    for result in (r for r in two_cores if r["family"] == "training"):
+        settings = {"one core": one_core_seconds[result["title"]], "two cores": result["seconds"]}
+        peers = {
+            f"{peer}, {cores}": seconds
+            for cores, times in settings.items()
+            for peer, seconds in times.items()
+            if peer != "fastbp"
+        }
+        if not peers:
+            continue
+        ours = result["seconds"]["fastbp"]
+        fastest = min(peers, key=peers.__getitem__)
+        is_met = peers[fastest] >= result["goal"] * ours
+        all_met &= is_met
+        print(
+            f"| {result['title']} | {1e6 * ours:.1f} | {fastest} | {1e6 * peers[fastest]:.1f} "
+            f"| {peers[fastest] / ours:.2f} | {result['goal']} | {'yes' if is_met else 'no'} |"
+        )
+    return all_met
+
+
+def main() -> None:
+    options = parse()
+    all_met = run_both(options) if options.cores == "both" else run(options)
+    if options.strict and not all_met:
         sys.exit(1)
 
 

@@ -138,47 +138,45 @@ class _Matrix:
     def _pointer(self, r: int, v: int) -> Any:
         builder = self._builder
         row = builder.mul(self._row, constant(INT64, r))
-        column = sum(mask.type.count for mask in self._exists[:v])
+        column = v * self._exists[v].type.count
         return builder.gep(self._start, [builder.add(row, constant(INT64, column))])
 
-    def read(self, r: int, v: int, wanted: Any = None) -> Any:
-        """A register; zeros where it does not exist, or (a condition) is not ``wanted``."""
-        builder, mask = self._builder, self._exists[v]
-        if wanted is not None:
-            mask = builder.and_(mask, splat(builder, wanted, mask.type.count))
+    def read(self, r: int, v: int) -> Any:
+        """A register; zeros where it does not exist."""
+        mask = self._exists[v]
         vector = ir.VectorType(self._start.type.pointee, mask.type.count)
-        return masked_load(builder, self._pointer(r, v), mask, constant(vector, 0.0))
+        return masked_load(self._builder, self._pointer(r, v), mask, constant(vector, 0.0))
 
     def write(self, r: int, v: int, value: Any) -> None:
         masked_store(self._builder, value, self._pointer(r, v), self._exists[v])
 
 
-def _row_by_row(sums: Any, read: Any, write: Any) -> None:
-    """Read each row before the row above it is written.
-
-    Where rows lie close together, the last register of one and the first of the next share a line.
-    A read that follows the write would wait for it (784 x 30 weights: 14 ns a register, now 3).
-    """
-    upcoming = [read(0, v) for v in range(len(sums[0]))]
-    for r, row_sums in enumerate(sums):
-        held = upcoming
-        if r + 1 < len(sums):
-            upcoming = [read(r + 1, v) for v in range(len(row_sums))]
-        for v, total in enumerate(row_sums):
-            write(r, v, total, held[v])
+def _grown_if(builder: Any, condition: Any, sums: Any, term: Any) -> Any:
+    """The sums, where the condition holds with ``term(r, v)`` added to each."""
+    before = builder.block
+    with builder.if_then(condition):
+        grown = [
+            [builder.fadd(total, term(r, v)) for v, total in enumerate(row_sums)]
+            for r, row_sums in enumerate(sums)
+        ]
+        added = builder.block
+    result = []
+    for row_sums, row_grown in zip(sums, grown, strict=True):
+        result.append([])
+        for total, new in zip(row_sums, row_grown, strict=True):
+            chosen = builder.phi(total.type)
+            chosen.add_incoming(total, before)
+            chosen.add_incoming(new, added)
+            result[-1].append(chosen)
+    return result
 
 
 def _finish_sum(builder: Any, sums: Any, exists: list[Any], c: Any, c_row: Any, first: Any) -> None:
-    again = builder.not_(first)
     result = _Matrix(builder, c, c_row, exists)
-
-    def read(r: int, v: int) -> Any:
-        return result.read(r, v, again)
-
-    def write(r: int, v: int, total: Any, before: Any) -> None:
-        result.write(r, v, builder.fadd(before, total))
-
-    _row_by_row(sums, read, write)
+    sums = _grown_if(builder, builder.not_(first), sums, result.read)
+    for r, row_sums in enumerate(sums):
+        for v, total in enumerate(row_sums):
+            result.write(r, v, total)
 
 
 def _emit_add_products(
@@ -229,7 +227,7 @@ def add_products(
     for r in range(rows):
         c_r = c[r * c_row : r * c_row + columns]
         total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
-        c_r[:] = (0 if first else c_r) + total
+        c_r[:] = total if first else total + c_r
 
 
 def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
@@ -253,26 +251,33 @@ def _finish_descent(
     momentum: Any,
     l2: Any,
 ) -> None:
-    again = builder.not_(first)
-    partials = _Matrix(builder, partial, partial_row, exists)
+    count = exists[0].type.count
+    eta, mu, penalty = (splat(builder, x, count) for x in (learning_rate, momentum, l2))
     weights = _Matrix(builder, w, w_row, exists)
     velocities = _Matrix(builder, velocity, w_row, exists)
+    partials = _Matrix(builder, partial, partial_row, exists)
+    sums = _grown_if(builder, builder.not_(first), sums, partials.read)
+    is_penalised = builder.fcmp_ordered("!=", l2, constant(l2.type, 0.0))
+    sums = _grown_if(
+        builder, is_penalised, sums, lambda r, v: builder.fmul(penalty, weights.read(r, v))
+    )
 
-    def read(r: int, v: int) -> Any:
-        return weights.read(r, v), velocities.read(r, v)
+    def read(r: int) -> Any:
+        return [(weights.read(r, v), velocities.read(r, v)) for v in range(len(exists))]
 
-    def write(r: int, v: int, total: Any, held: Any) -> None:
-        w_now, v_now = held
-        eta, mu, penalty = (
-            splat(builder, x, total.type.count) for x in (learning_rate, momentum, l2)
-        )
-        gradient = builder.fadd(partials.read(r, v, again), total)
-        gradient = builder.fadd(gradient, builder.fmul(penalty, w_now))
-        v_new = builder.fsub(builder.fmul(mu, v_now), builder.fmul(eta, gradient))
-        velocities.write(r, v, v_new)
-        weights.write(r, v, builder.fadd(w_now, v_new))
-
-    _row_by_row(sums, read, write)
+    # Each row is read before the row above it is written: where rows lie close, the last register
+    # of one and the first of the next share a line, and a read that follows the write would wait
+    # for it (784 x 30 weights: 14 ns a register, now 3).
+    upcoming = read(0)
+    for r, row_sums in enumerate(sums):
+        held = upcoming
+        if r + 1 < len(sums):
+            upcoming = read(r + 1)
+        for v, gradient in enumerate(row_sums):
+            w_now, v_now = held[v]
+            v_new = builder.fsub(builder.fmul(mu, v_now), builder.fmul(eta, gradient))
+            velocities.write(r, v, v_new)
+            weights.write(r, v, builder.fadd(w_now, v_new))
 
 
 def _emit_descend(
@@ -339,9 +344,11 @@ def descend(
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
         total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
-        g = (0 if first else partial[r * partial_row : r * partial_row + columns]) + total
         w_r, v_r = (m[r * w_row : r * w_row + columns] for m in (w, velocity))
-        v_r[:] = mu * v_r - eta * (g + penalty * w_r)
+        g = total if first else total + partial[r * partial_row : r * partial_row + columns]
+        if l2 != 0:
+            g = g + penalty * w_r
+        v_r[:] = mu * v_r - eta * g
         w_r += v_r
 
 
