@@ -41,7 +41,7 @@ from fastbp._llvm.memory import (
     store_first,
     width,
 )
-from fastbp._llvm.products import add_products, descend, panel_width, tile_height
+from fastbp._llvm.products import add_products, descend, descent_height, panel_width, tile_height
 from fastbp._llvm.turned import load_turned, store_turned, turn
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "convert",
     "count",
     "descend",
+    "descent_height",
     "every_lane",
     "fill",
     "first_lane",

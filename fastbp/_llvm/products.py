@@ -49,9 +49,15 @@ def _tile_shape() -> tuple[int, int]:
 
 TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
 
+# The tiles that weights are updated in: few, for each takes its time to compile, and any number of
+# rows can be made up of them.
+DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (8, 4, 2, 1) if height < TILE_HEIGHT)]
 
-def _tile_function(module: Any, lanes: Lanes, name: str, kinds: list[Any], finish: Any) -> Any:
-    """Tiles of every height and width, as one function of the module.
+
+def _tile_function(
+    module: Any, lanes: Lanes, name: str, heights: Any, kinds: list[Any], finish: Any
+) -> Any:
+    """Tiles of these heights and of every width, as one function of the module.
 
     Its arguments: a, a_row, a_k, b, b_k, count, rows, columns; then what ``finish`` asks for.
     """
@@ -74,7 +80,7 @@ def _tile_function(module: Any, lanes: Lanes, name: str, kinds: list[Any], finis
     impossible = function.append_basic_block("impossible")
     ir.IRBuilder(impossible).unreachable()
     switch = builder.switch(variant, impossible)
-    for height in range(1, TILE_HEIGHT + 1):
+    for height in heights:
         for registers in range(1, TILE_REGISTERS + 1):
             block = function.append_basic_block(f"tile.{height}.{registers}")
             switch.add_case(constant(INT64, base * height + registers), block)
@@ -197,7 +203,10 @@ def _emit_add_products(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kinds = [args[0].type, INT64, BIT]
-        function = _tile_function(builder.module, lanes, "add_products", kinds, _finish_sum)
+        heights = range(1, TILE_HEIGHT + 1)
+        function = _tile_function(
+            builder.module, lanes, "add_products", heights, kinds, _finish_sum
+        )
         builder.call(function, args)
         return context.get_dummy_value()
 
@@ -306,7 +315,9 @@ def _emit_descend(
         number = ir_type(Lanes(a.dtype, 1))
         pointer = args[0].type
         kinds = [pointer, INT64, BIT, pointer, pointer, INT64, number, number, number]
-        function = _tile_function(builder.module, lanes, "descend", kinds, _finish_descent)
+        function = _tile_function(
+            builder.module, lanes, "descend", DESCENT_HEIGHTS, kinds, _finish_descent
+        )
         builder.call(function, args)
         return context.get_dummy_value()
 
@@ -339,7 +350,7 @@ def descend(
     """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
 
     ``partial`` takes the place of c, is read unless ``first``, and not written: the gradient
-    stays in registers.
+    stays in registers.  ``rows`` is a `descent_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
@@ -360,6 +371,23 @@ def _emit_tile_height(_typing: Any) -> Any:
 def tile_height() -> int:
     """Rows that a tile can hold."""
     return TILE_HEIGHT
+
+
+def _emit_descent_height(_typing: Any, rows: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        height = constant(INT64, DESCENT_HEIGHTS[-1])
+        for candidate in reversed(DESCENT_HEIGHTS[:-1]):
+            fits = builder.icmp_signed("<=", constant(INT64, candidate), args[0])
+            height = builder.select(fits, constant(INT64, candidate), height)
+        return height
+
+    return types.intp(types.intp), codegen
+
+
+@primitive(_emit_descent_height)
+def descent_height(rows: Any) -> int:
+    """Rows of the tallest tile of `descend` that ``rows`` rows have room for."""
+    return next(height for height in DESCENT_HEIGHTS if height <= rows)
 
 
 def _emit_panel_width(_typing: Any, array: Any) -> Any:

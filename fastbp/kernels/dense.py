@@ -9,6 +9,7 @@ from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     convert,
     descend,
+    descent_height,
     fill,
     flat,
     fma,
@@ -26,7 +27,6 @@ from fastbp.kernels.products import (
     add_panel,
     copy_block,
     depth_of,
-    height_of,
     in_place,
     turn_block,
 )
@@ -153,7 +153,6 @@ def descend_rows(
     last = (n - 1) // depth * depth
     for start in range(0, rows, GROUP):
         stop = min(start + GROUP, rows)
-        height = height_of(stop - start)
         for j in range(0, fan_out, panel_width(w)):
             columns = min(panel_width(w), fan_out - j)
             for i in range(0, last, depth):
@@ -170,26 +169,18 @@ def descend_rows(
                     panel_width(w),
                     i == 0,
                 )
-            for k in range(start, stop, height):
+            k = start
+            while k < stop:
+                height = descent_height(stop - k)
                 descend(
-                    offset(a_prev, last * a_row + k),
-                    1,
-                    a_row,
-                    offset(delta, last * delta_row + j),
-                    delta_row,
-                    n - last,
-                    min(height, stop - k),
-                    columns,
-                    offset(partial, (k - start) * panel_width(w)),
-                    panel_width(w),
-                    last == 0,
-                    offset(w, k * fan_out + j),
-                    offset(velocity, k * fan_out + j),
-                    fan_out,
-                    learning_rate,
-                    momentum,
-                    l2,
+                    *(offset(a_prev, last * a_row + k), 1, a_row),
+                    *(offset(delta, last * delta_row + j), delta_row),
+                    *(n - last, height, columns),
+                    *(offset(partial, (k - start) * panel_width(w)), panel_width(w), last == 0),
+                    *(offset(w, k * fan_out + j), offset(velocity, k * fan_out + j), fan_out),
+                    *(learning_rate, momentum, l2),
                 )
+                k += height
 
 
 @inlined
