@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastbp import kernels
+from fastbp._training import DivergenceError
 from fastbp.functional import (
     bias_gradient,
     cross_entropy,
@@ -18,7 +19,7 @@ from fastbp.functional import (
     softmax_cross_entropy,
     weight_gradient,
 )
-from fastbp.network import DivergenceError, Network
+from fastbp.network import Network
 
 if TYPE_CHECKING:
     __version__: str

@@ -23,6 +23,10 @@ LINE = 16
 MARGIN = 64
 PAGE_BYTES = 4096
 
+# Places on the board that threads share, a cache line apart: the next ticket, the tickets done, the
+# phases that may start, and the step that was not made (-1 if there is none).
+TICKET, DONE, OPEN, STOPPED, BOARD_SIZE = 0, 8, 16, 24, 32
+
 
 class Layer(NamedTuple):
     """Where one layer lies; of the input layer, only its units and its pitch count.
@@ -186,6 +190,13 @@ def make_parts(plan: Plan) -> IndexArray:
         ],
         np.intp,
     )
+
+
+def make_board() -> npt.NDArray[np.int64]:
+    """Allocate the board, ready for use."""
+    board = np.zeros(BOARD_SIZE, np.int64)
+    board[STOPPED] = -1
+    return board
 
 
 def multiply_adds(plan: Plan, rows: int, passes: int) -> int:

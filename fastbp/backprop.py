@@ -14,10 +14,9 @@ update), or ``logits`` (the forward pass alone).
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from fastbp._compile import inlined, kernel
-from fastbp._layout import Layer
+from fastbp._layout import DONE, OPEN, STOPPED, TICKET, Layer
 from fastbp._llvm import (
     at,
     convert,
@@ -44,17 +43,8 @@ from fastbp.kernels.dense import (
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
 
-# Places on the board that threads share, a cache line apart: the next ticket, the tickets done, the
-# phases that may start, and the step that was not made (-1 if there is none).
-TICKET, DONE, OPEN, STOPPED, BOARD_SIZE = 0, 8, 16, 24, 32
+# More phases than there ever are
 ALL_PHASES = 2**62
-
-
-def make_board() -> npt.NDArray[np.int64]:
-    """Allocate the board, ready for use."""
-    board = np.zeros(BOARD_SIZE, np.int64)
-    board[STOPPED] = -1
-    return board
 
 
 @inlined
@@ -335,7 +325,7 @@ def train(
     n_blocks : int
         Blocks that the rows of a batch are cut into: as many threads can share them.
     board : (BOARD_SIZE,) int64, updated
-        New from `make_board`.  ``board[STOPPED]`` is the first step whose loss was not finite,
+        New from ``make_board``.  ``board[STOPPED]`` is the first step whose loss was not finite,
         if there was one: it is not applied, and none after it is made.
     totals : (3,) float64, updated
         The sums of loss, correctly classified weight, and weight over the rows are added to it.

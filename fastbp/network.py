@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ from fastbp._checks import (
     as_row_weight,
     as_targets,
 )
+from fastbp._training import SLICE, DivergenceError, History, Progress, Run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -33,64 +32,8 @@ if TYPE_CHECKING:
 # Rows that go through the layers together when predicting: enough to keep the weights in cache.
 _BLOCK = 256
 
-# Compiled code is entered once per slice of about this many multiply-adds, for 10 to 50 ms: long
-# enough to cost nothing, short enough for Ctrl-C.
-_SLICE = 1_000_000_000
-
-# A thread more is asked for each time that the work between two meetings of threads, or of a whole
-# prediction, is larger by so many multiply-adds.
-_STEP_PER_THREAD = 4_000_000
-_PREDICTION_PER_THREAD = 10_000_000
-
-
-class DivergenceError(FloatingPointError, ValueError):
-    """Training left the finite numbers: the loss or a parameter became infinite or NaN.
-
-    Attributes
-    ----------
-    epoch : int
-        The epoch it happened in, counted like ``Network.epoch``, from 1 on.
-    step : int or None
-        The step of that epoch, from 0 on; None if the epoch's last update was the culprit.
-    history : History
-        The epochs that were finished before.
-    """
-
-    epoch: int
-    step: int | None
-    history: History
-
-
-@dataclass
-class History:
-    """What each epoch of one call to `Network.fit` brought: lists with one number per epoch.
-
-    Attributes
-    ----------
-    loss, accuracy : list of float
-        Mean cross-entropy (without the L2 penalty) and fraction of rows classified correctly,
-        both weighted by ``sample_weight``.  They are running means over the mini-batches of the
-        epoch, each taken before the step it led to: nearly free, and a little worse than what
-        `Network.loss` and `Network.score` find after the epoch.
-    time : list of float
-        Seconds spent training, without validation and callbacks.
-    val_loss, val_accuracy : list of float
-        The same on ``validation_data``, after the epoch; empty without such data.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    time: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        """Count the epochs."""
-        return len(self.loss)
-
-    def _append(self, entry: dict[str, float]) -> None:
-        for name, value in entry.items():
-            getattr(self, name).append(value)
+# Another thread takes part in a prediction for each so many multiply-adds.
+_PER_THREAD = 10_000_000
 
 
 class Network:
@@ -378,7 +321,8 @@ class Network:
         learning_rate = as_real(learning_rate, "learning_rate", low=0.0, closed="right")
         momentum = as_real(momentum, "momentum", low=0.0, high=1.0, closed="left")
         l2 = as_real(l2, "l2", low=0.0)
-        n_threads = _as_thread_count(n_threads)
+        if n_threads is not None:
+            n_threads = as_positive_int(n_threads, "n_threads")
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, got {callback!r}")
         data = self._data(X, y, sample_weight)
@@ -390,30 +334,15 @@ class Network:
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
 
-        batch_size = min(batch_size, n)
-        n_steps = -(-n // batch_size)
-        step_cost = _layout.multiply_adds(self._plan, batch_size, passes=3)
-        n_threads = min(n_threads, 1 + step_cost // _STEP_PER_THREAD)
-        run = _Run(
-            data,
-            order=np.arange(n, dtype=np.intp),
-            work=_layout.make_workspace(self._plan, data, batch_size),
-            parts=_layout.make_parts(self._plan),
-            n_threads=n_threads,
-            batch_size=batch_size,
-            n_steps=n_steps,
-            slice_steps=max(1, _SLICE * n_threads // step_cost),
-            hyper=(learning_rate, momentum, l2),
-            last_finite=self._parameters.copy(),
-        )
+        run = Run(self._plan, data, self._parameters, self._velocity, batch_size, n_threads)
         history = History()
-        with _Progress(progress, self._epoch, epochs, n_steps) as shown:
+        with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
             for _ in range(epochs):
                 if shuffle:
                     backprop.shuffle(_random_words(self.seed, self._epoch + 1, n), run.order)
                 started = time.perf_counter()
                 try:
-                    totals = self._train_epoch(run, shown)
+                    totals = run.epoch(self._epoch + 1, learning_rate, momentum, l2, shown)
                 except DivergenceError as error:
                     error.history = history
                     raise
@@ -425,68 +354,23 @@ class Network:
                     "time": seconds,
                 }
                 if validation is not None:
-                    z = self._logits(validation.x)
+                    z = self._logits(validation.x, n_threads)
                     entry["val_loss"] = _mean_loss(z, validation)
                     entry["val_accuracy"] = _accuracy(z, validation)
-                history._append(entry)
+                history.append(entry)
                 shown.epoch(self._epoch, entry)
                 if callback is not None and callback(self, self._epoch, entry):
                     break
         return history
 
-    def _train_epoch(self, run: _Run, shown: _Progress) -> Array:
-        """Make the steps of one epoch; return the sums of loss, correct weight and weight."""
-        totals = np.zeros(3)
-        run.last_finite[:] = self._parameters
-        try:
-            for first in range(0, run.n_steps, run.slice_steps):
-                last = min(first + run.slice_steps, run.n_steps)
-                board = backprop.make_board()
-                arguments = (
-                    *(self._plan.table, run.data, run.order, self._parameters, self._velocity),
-                    *(
-                        run.work,
-                        run.parts,
-                        run.n_threads,
-                        board,
-                        totals,
-                        first,
-                        last,
-                        run.batch_size,
-                    ),
-                    *run.hyper,
-                )
-                _threads.run(run.n_threads, partial(backprop.train, *arguments))
-                if board[backprop.STOPPED] >= 0:
-                    raise self._divergence("the loss", int(board[backprop.STOPPED]), run)
-                shown.steps(last - first)
-            if not backprop.all_finite(self._parameters):
-                raise self._divergence("a parameter", None, run)
-        except BaseException as error:  # Ctrl-C may come before divergence has been noticed
-            if isinstance(error, DivergenceError) or not backprop.all_finite(self._parameters):
-                self._parameters[:] = run.last_finite
-                self._velocity[:] = 0
-            raise
-        return totals
-
-    def _divergence(self, what: str, step: int | None, run: _Run) -> DivergenceError:
-        where = f"epoch {self._epoch + 1}"
-        if step is not None:
-            where += f", step {step} of {run.n_steps}"
-        error = DivergenceError(
-            f"training diverged: {what} became infinite or NaN in {where}; the parameters are "
-            f"those after epoch {self._epoch}. Try a learning_rate below {run.hyper[0]:g}"
-        )
-        error.epoch = self._epoch + 1
-        error.step = step
-        return error
-
-    def predict(self, X: ArrayLike) -> NDArray[np.intp]:
+    def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
 
         Parameters
         ----------
         X : array_like of shape (n, n_features)
+        n_threads : int, optional
+            As in `fit`; it has no influence on the result.
 
         Returns
         -------
@@ -499,19 +383,21 @@ class Network:
         ValueError
             If ``X`` has another number of features, or if a row gives infinite or NaN logits.
         """
-        z = self._logits(self._rows(X, "X"))
+        z = self._logits(self._rows(X, "X"), n_threads)
         labels = np.empty(len(z), np.intp)
         bad = backprop.largest(z, labels)
         if bad >= 0:
             raise ValueError(f"X must give finite logits, got {z[bad].tolist()} in row {bad}")
         return labels
 
-    def predict_proba(self, X: ArrayLike) -> Array:
+    def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the probabilities of the classes, ``softmax(z^L)``.
 
         Parameters
         ----------
         X : array_like of shape (n, n_features)
+        n_threads : int, optional
+            As in `fit`; it has no influence on the result.
 
         Returns
         -------
@@ -524,16 +410,18 @@ class Network:
         TypeError, ValueError
             As `predict`, but infinite and NaN logits give NaN.
         """
-        z = self._logits(self._rows(X, "X"))
+        z = self._logits(self._rows(X, "X"), n_threads)
         kernels.softmax(z, z)
         return z
 
-    def predict_log_proba(self, X: ArrayLike) -> Array:
+    def predict_log_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the logarithms of the probabilities, exact also where these round to 0 or 1.
 
         Parameters
         ----------
         X : array_like of shape (n, n_features)
+        n_threads : int, optional
+            As in `fit`; it has no influence on the result.
 
         Returns
         -------
@@ -544,16 +432,23 @@ class Network:
         TypeError, ValueError
             As `predict_proba`.
         """
-        z = self._logits(self._rows(X, "X"))
+        z = self._logits(self._rows(X, "X"), n_threads)
         kernels.log_softmax(z, z)
         return z
 
-    def loss(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    def loss(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        n_threads: int | None = None,
+    ) -> float:
         """Return the mean cross-entropy, ``-(1/n) sum_x sum_i y_i ln a_i``, without L2 penalty.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, n_threads
             As in `fit`; the mean is weighted.
 
         Returns
@@ -566,14 +461,21 @@ class Network:
             As `fit`, but rows of ``X`` that are not finite give a loss that is not.
         """
         data = self._data(X, y, sample_weight)
-        return _mean_loss(self._logits(data.x), data)
+        return _mean_loss(self._logits(data.x, n_threads), data)
 
-    def score(self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        n_threads: int | None = None,
+    ) -> float:
         """Return the fraction of rows whose most probable class is the label.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, n_threads
             As in `fit`; the mean is weighted.  Of a row of probabilities, the largest counts.
 
         Returns
@@ -586,7 +488,7 @@ class Network:
             As `loss`.
         """
         data = self._data(X, y, sample_weight)
-        return _accuracy(self._logits(data.x), data)
+        return _accuracy(self._logits(data.x, n_threads), data)
 
     def gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -685,19 +587,21 @@ class Network:
             )
         return self._data(*validation_data, names=("validation_data[0]", "validation_data[1]"))
 
-    def _logits(self, x: Array, n_threads: int | None = 1) -> Array:
+    def _logits(self, x: Array, n_threads: int | None) -> Array:
         n = len(x)
         z = np.empty((n, self.layer_sizes[-1]), self.dtype)
+        if n_threads is not None:
+            n_threads = as_positive_int(n_threads, "n_threads")
         if n <= _BLOCK:
-            self._pass_forward(x, z, 0, n, backprop.make_board())
+            self._pass_forward(x, z, 0, n, _layout.make_board())
             return z
         cost = _layout.multiply_adds(self._plan, 1, passes=1)
-        useful = 1 + n * cost // _PREDICTION_PER_THREAD
-        n_threads = min(_as_thread_count(n_threads), useful, -(-n // _BLOCK))
-        step = max(1, _SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
+        useful = min(1 + n * cost // _PER_THREAD, -(-n // _BLOCK))
+        n_threads = min(n_threads or _threads.default_threads(), useful)
+        step = max(1, SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
         for first in range(0, n, step):
             rows = (first, min(first + step, n))
-            work = partial(self._pass_forward, x, z, *rows, backprop.make_board())
+            work = partial(self._pass_forward, x, z, *rows, _layout.make_board())
             _threads.run(n_threads, work)
         return z
 
@@ -710,57 +614,6 @@ class Network:
         )
 
 
-@dataclass
-class _Run:
-    """What stays the same from epoch to epoch of one call to fit."""
-
-    data: _layout.Data
-    order: NDArray[np.intp]
-    work: _layout.Workspace
-    parts: Array
-    n_threads: int
-    batch_size: int
-    n_steps: int
-    slice_steps: int
-    hyper: tuple[float, float, float]
-    last_finite: Array
-
-
-class _Progress:
-    """A tqdm bar over the steps, or a line per epoch where tqdm is not installed, or nothing."""
-
-    def __init__(self, show: bool, epoch: int, epochs: int, n_steps: int) -> None:
-        self._bar: Any = None
-        self._lines = bool(show)
-        self._last_epoch = epoch + epochs
-        if show:
-            try:
-                from tqdm.auto import tqdm
-            except ImportError:
-                return
-            self._lines = False
-            self._bar = tqdm(total=epochs * n_steps, unit="step", dynamic_ncols=True)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def steps(self, n: int) -> None:
-        if self._bar is not None:
-            self._bar.update(n)
-
-    def epoch(self, number: int, entry: dict[str, float]) -> None:
-        values = [f"{name} {value:.4f}" for name, value in entry.items() if name != "time"]
-        line = f"epoch {number}/{self._last_epoch}  " + "  ".join(values)
-        if self._bar is not None:
-            self._bar.set_postfix_str(line)
-        elif self._lines:
-            print(f"{line}  {entry['time']:.2f} s", file=sys.stderr, flush=True)
-
-
 def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(layer_sizes, str) or not hasattr(layer_sizes, "__iter__"):
         raise TypeError(f"layer_sizes must be a sequence of integers, got {layer_sizes!r}")
@@ -768,12 +621,6 @@ def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes must hold at least 2 sizes, got {layer_sizes!r}")
     return sizes
-
-
-def _as_thread_count(n_threads: int | None) -> int:
-    if n_threads is None:
-        return _threads.default_threads()
-    return as_positive_int(n_threads, "n_threads")
 
 
 def _as_seed(seed: int) -> int:

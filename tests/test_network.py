@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
-from fastbp import DivergenceError, Network, _layout, backprop, network
+from fastbp import DivergenceError, Network, _layout, _training, backprop
 
 SIZES = [6, 5, 4, 3]
 
@@ -255,7 +255,7 @@ def test_same_bits_in_every_run_and_any_slices(data, dtype, monkeypatch):
     runs = [Network(SIZES, dtype=dtype) for _ in range(3)]
     for net in runs[:2]:
         net.fit(*data, epochs=4, batch_size=7)
-    monkeypatch.setattr(network, "_SLICE", 1)
+    monkeypatch.setattr(_training, "SLICE", 1)
     runs[2].fit(*data, epochs=4, batch_size=7)
     assert len({digest(net) for net in runs}) == 1
 
@@ -624,7 +624,7 @@ def interrupt_after(monkeypatch, n_slices, spoil=False):
                 parameters[3] = np.nan
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(network, "_SLICE", 1)
+    monkeypatch.setattr(_training, "SLICE", 1)
     monkeypatch.setattr(backprop, "train", train)
 
 
@@ -799,7 +799,7 @@ def test_a_row_does_not_depend_on_the_others(rng, dtype, monkeypatch):
         np.testing.assert_array_equal(net.predict_proba(X[rows]), together[0][rows])
         np.testing.assert_array_equal(net.predict_log_proba(X[rows]), together[1][rows])
         np.testing.assert_array_equal(net.predict(X[rows]), net.predict(X)[rows])
-    monkeypatch.setattr(network, "_SLICE", 1)
+    monkeypatch.setattr(_training, "SLICE", 1)
     np.testing.assert_array_equal(net.predict_proba(X), together[0])
 
 

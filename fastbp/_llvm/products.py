@@ -166,7 +166,7 @@ def _grown_if(builder: Any, condition: Any, sums: Any, term: Any) -> Any:
             for r, row_sums in enumerate(sums)
         ]
         added = builder.block
-    result = []
+    result: list[list[Any]] = []
     for row_sums, row_grown in zip(sums, grown, strict=True):
         result.append([])
         for total, new in zip(row_sums, row_grown, strict=True):

@@ -1,0 +1,128 @@
+"""Probabilities of one row, and of many, by the network 784-30-10 in float32 on one thread."""
+
+import numpy as np
+
+from comparison.timing import (
+    MET,
+    Result,
+    calls_in_a_block,
+    met,
+    optional,
+    print_head,
+    print_line,
+    repeated,
+    take_turns,
+)
+from comparison.trainers import (
+    Parameters,
+    fastbp_network,
+    jax_logits,
+    scikit_learn_model,
+    torch_model,
+)
+
+torch = optional("torch")
+jax = optional("jax")
+neural_network = optional("sklearn.neural_network")
+onnx = optional("onnx")
+onnxruntime = optional("onnxruntime")
+
+ROUNDS = 25
+BLOCK_SECONDS = 5e-3
+
+ONE_ROW_SECONDS = 5e-6  # the goal
+MANY_ROWS = 2000
+MANY_ROWS_GOAL = 1.3  # ONNX Runtime / fastbp
+
+
+def report(options) -> list[Result]:
+    rng = np.random.default_rng(0)
+    parameters = [
+        (rng.standard_normal(shape, np.float32) / 10, rng.standard_normal(shape[1], np.float32))
+        for shape in ((784, 30), (30, 10))
+    ]
+    x = rng.random((MANY_ROWS, 784), np.float32)
+    results = []
+    for n in (1, MANY_ROWS):
+        candidates = predictors(parameters, x[:n])
+        expected = candidates["fastbp"]()
+        for name, call in candidates.items():
+            np.testing.assert_allclose(call(), expected, 1e-4, 1e-7, err_msg=f"{n} rows: {name}")
+        blocks = {name: repeated(call) for name, call in candidates.items()}
+        calls = {name: calls_in_a_block(block, BLOCK_SECONDS) for name, block in blocks.items()}
+        timing = take_turns(blocks, calls, options.rounds or ROUNDS)
+        if n == 1:
+            ratios = [f"{name} / fastbp" for name in timing.peers()]
+            print_head("rows", "fastbp us", *ratios, "goal", "met")
+            goal, words = ONE_ROW_SECONDS, f"<= {1e6 * ONE_ROW_SECONDS:g} us"
+            is_met = timing.median("fastbp") <= ONE_ROW_SECONDS
+        else:
+            goal, words = MANY_ROWS_GOAL, f"{MANY_ROWS_GOAL} (onnxruntime)"
+            rivals = [timing.ratio(name) for name in timing.peers() if name == "onnxruntime"]
+            is_met = met(rivals, MANY_ROWS_GOAL)
+        print_line(
+            f"{n}",
+            f"{1e6 * timing.median('fastbp'):.2f}",
+            *(f"{timing.ratio(name):.2f}" for name in timing.peers()),
+            words,
+            MET[is_met],
+        )
+        results.append(Result("prediction", f"{n} rows", goal, is_met, timing.medians()))
+    return results
+
+
+def predictors(parameters: Parameters, x: np.ndarray) -> dict:
+    """Each call returns the probabilities of the rows of ``x`` as an array."""
+    network = fastbp_network(parameters)
+    candidates = {"fastbp": lambda: network.predict_proba(x, n_threads=1)}
+    if onnx is not None and onnxruntime is not None:
+        session = onnx_session(parameters)
+        candidates["onnxruntime"] = lambda: session.run(None, {"x": x})[0]
+    if torch is not None:
+        model = torch.nn.Sequential(torch_model(parameters), torch.nn.Softmax(dim=1)).eval()
+        tensor = torch.from_numpy(x)
+
+        def with_torch():
+            with torch.inference_mode():
+                return model(tensor).numpy()
+
+        candidates["torch"] = with_torch
+    if jax is not None:
+        predict = jax.jit(lambda theta, x: jax.nn.softmax(jax_logits(theta, x)))
+        theta, rows = jax.tree.map(jax.numpy.asarray, (parameters, x))
+        candidates["jax"] = lambda: np.asarray(predict(theta, rows))
+    if neural_network is not None:
+        classifier = scikit_learn_model(parameters)
+        candidates["scikit-learn"] = lambda: classifier.predict_proba(x)
+    return candidates
+
+
+def onnx_session(parameters: Parameters):
+    """The network as an ONNX graph, in a session on one thread."""
+    helper, nodes, constants = onnx.helper, [], []
+    value = "x"
+    for layer, (w, b) in enumerate(parameters):
+        constants += [
+            onnx.numpy_helper.from_array(w, f"w{layer}"),
+            onnx.numpy_helper.from_array(b, f"b{layer}"),
+        ]
+        nodes.append(helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [f"z{layer}"]))
+        activation = "Softmax" if layer == len(parameters) - 1 else "Sigmoid"
+        value = f"a{layer}"
+        nodes.append(helper.make_node(activation, [f"z{layer}"], [value]))
+    float32 = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", float32, [None, len(parameters[0][0])])],
+        [helper.make_tensor_value_info(value, float32, [None, len(parameters[-1][1])])],
+        constants,
+    )
+    # Versions that every runtime of recent years reads; the newest onnx writes newer ones.
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
