@@ -12,7 +12,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import config, types
+from numba.core import cgutils, config, types
 
 from fastbp._llvm.arithmetic import fma
 from fastbp._llvm.bind import primitive
@@ -29,6 +29,7 @@ from fastbp._llvm.lanes import (
 from fastbp._llvm.memory import first_lanes, masked_load, masked_store, read_vector
 
 BIT = ir.IntType(1)
+ROWS_A_POINTER = 3
 
 
 def _tile_shape() -> tuple[int, int]:
@@ -73,57 +74,83 @@ def _tile_function(
     function.attributes.add("nounwind")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     *operands, rows, columns = function.args[: len(common)]
-    lanes_held = builder.add(columns, constant(INT64, lanes.count - 1))
-    registers_held = builder.sdiv(lanes_held, constant(INT64, lanes.count))
-    base = TILE_REGISTERS + 1
-    variant = builder.add(builder.mul(rows, constant(INT64, base)), registers_held)
+    # Columns that half a register holds get half a register: two of those cost as much as one
+    # whole, where registers are narrower than lanes values.
+    half = lanes.count // 2
+    shapes = [[half], *([lanes.count] * n for n in range(1, TILE_REGISTERS + 1))]
+    whole = builder.add(columns, constant(INT64, lanes.count - 1))
+    whole = builder.sdiv(whole, constant(INT64, lanes.count))
+    is_half = builder.icmp_signed("<=", columns, constant(INT64, half))
+    shape = builder.select(is_half, constant(INT64, 0), whole)
+    variant = builder.add(builder.mul(rows, constant(INT64, len(shapes))), shape)
     impossible = function.append_basic_block("impossible")
     ir.IRBuilder(impossible).unreachable()
     switch = builder.switch(variant, impossible)
     for height in heights:
-        for registers in range(1, TILE_REGISTERS + 1):
-            block = function.append_basic_block(f"tile.{height}.{registers}")
-            switch.add_case(constant(INT64, base * height + registers), block)
+        for number, widths in enumerate(shapes):
+            block = function.append_basic_block(f"tile.{height}.{number}")
+            switch.add_case(constant(INT64, len(shapes) * height + number), block)
             tile = ir.IRBuilder(block)
-            sums = _sums(tile, operands, ir_type(lanes), height, registers)
-            held = tile.sub(columns, constant(INT64, (registers - 1) * lanes.count))
-            whole = constant(ir.VectorType(BIT, lanes.count), 1)
-            exists = [*[whole] * (registers - 1), first_lanes(tile, held, lanes.count)]
+            vectors = [ir.VectorType(ir_type(lanes).element, count) for count in widths]
+            sums = _sums(tile, operands, vectors, height)
+            held = tile.sub(columns, constant(INT64, sum(widths[:-1])))
+            exists = [constant(ir.VectorType(BIT, count), 1) for count in widths[:-1]]
+            exists.append(first_lanes(tile, held, widths[-1]))
             finish(tile, sums, exists, *function.args[len(common) :])
             tile.ret_void()
     return function
 
 
-def _sums(builder: Any, operands: Any, vector: Any, height: int, registers: int) -> Any:
+def _hide(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM no longer knows how it was computed."""
+    name = "llvm.launder.invariant.group.p0"
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [pointer])
+
+
+def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
     """The loop over k: sums[row][register]."""
     a, a_row, a_k, b, b_k, count = operands
-    starts = [builder.mul(a_row, constant(INT64, r)) for r in range(height)]
+    # A pointer for every ROWS_A_POINTER rows of a, which LLVM must not see to belong together: it
+    # would keep one pointer, and step it from row to row and on to the next k, in a chain of
+    # additions that takes as long as all the products.
+    groups = [
+        _hide(builder, builder.gep(a, [builder.mul(a_row, constant(INT64, r))])) if r else a
+        for r in range(0, height, ROWS_A_POINTER)
+    ]
     before = builder.block
     loop, done = (builder.append_basic_block(part) for part in ("loop", "done"))
     builder.branch(loop)
     builder.position_at_end(loop)
-    left, a_now, b_now = (builder.phi(kind) for kind in (INT64, a.type, b.type))
-    sums = [[builder.phi(vector) for _ in range(registers)] for _ in range(height)]
+    left, b_now = builder.phi(INT64), builder.phi(b.type)
+    a_now = [builder.phi(a.type) for _ in groups]
+    sums = [[builder.phi(vector) for vector in vectors] for _ in range(height)]
     b_row = [
-        read_vector(builder, b_now, constant(INT64, v * vector.count), vector)
-        for v in range(registers)
+        read_vector(builder, b_now, constant(INT64, v * vectors[0].count), vector)
+        for v, vector in enumerate(vectors)
     ]
     grown = []
-    for start, row_sums in zip(starts, sums, strict=True):
-        factor = splat(builder, builder.load(builder.gep(a_now, [start])), vector.count)
+    for r, row_sums in enumerate(sums):
+        group, within = divmod(r, ROWS_A_POINTER)
+        place = builder.gep(a_now[group], [builder.mul(a_row, constant(INT64, within))])
+        factor = splat(builder, builder.load(place), vectors[0].count)
         grown.append(
             [
-                call_intrinsic(builder, "llvm.fma", vector, [factor, b_v, total])
+                call_intrinsic(builder, "llvm.fma", b_v.type, [factor, b_v, total])
                 for b_v, total in zip(b_row, row_sums, strict=True)
             ]
         )
     left_next = builder.sub(left, constant(INT64, 1))
     for phi, initial, following in (
         (left, count, left_next),
-        (a_now, a, builder.gep(a_now, [a_k])),
+        *(
+            (now, start, builder.gep(now, [a_k]))
+            for now, start in zip(a_now, groups, strict=True)
+        ),
         (b_now, b, builder.gep(b_now, [b_k])),
         *(
-            (total, constant(vector, 0.0), new)
+            (total, constant(total.type, 0.0), new)
             for pair in zip(sums, grown, strict=True)
             for total, new in zip(*pair, strict=True)
         ),
