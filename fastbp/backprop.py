@@ -233,7 +233,7 @@ def _learn_rows(
         capacity,
         first,
         last - first,
-        row(work.z, first),
+        offset(flat(work.z), first * work.z.shape[1]),
     )
     weight = _batch_weight(flat(data.row_weight), data.row_weight.size, order, start, n)
     _output_error(work, first, last, 1.0 / weight if weight > 0.0 else 0.0)
@@ -247,7 +247,7 @@ def _learn_rows(
         parameters,
         hidden,
         flat(work.delta),
-        row(work.delta_out, first),
+        offset(flat(work.delta_out), first * work.z.shape[1]),
         capacity,
         first,
         last - first,
@@ -421,13 +421,13 @@ def logits(table, parameters, x, hidden, capacity, board, z, first_row, last_row
             table.shape[0],
             flat(parameters),
             parameters.size,
-            row(x, start),
+            offset(flat(x), start * x.shape[1]),
             x.shape[1],
             flat(hidden),
             capacity,
             0,
             min(capacity, last_row - start),
-            row(z, start),
+            offset(flat(z), start * z.shape[1]),
         )
 
 

@@ -2,24 +2,31 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run(name):
-    """Standard output of an example, in which a warning is an error."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name],
+def start(name, *options):
+    """An example that has run, in which a warning is an error."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, *options],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def run(name, *options):
+    """Standard output of an example."""
+    result = start(name, *options)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
@@ -34,7 +41,7 @@ def accuracy_of(output):
 
 def test_every_example_is_tested():
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits.py", "one_step_by_hand.py", "your_own_loop.py"}
+    assert names == {"digits.py", "mnist.py", "one_step_by_hand.py", "your_own_loop.py"}
 
 
 @pytest.mark.compiled
@@ -75,3 +82,63 @@ def test_your_own_loop():
         r"^training loss: ([\d.]+) in the first epoch, ([\d.]+) in the last$", output, re.M
     ).groups()
     assert float(last) < 0.1 * float(first)
+
+
+def write_idx(path, array):
+    header = struct.pack(f">{1 + array.ndim}i", 8 * 256 + array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture(scope="module")
+def digits_like_mnist(tmp_path_factory):
+    """A folder of files like those of MNIST: a bright square for each class, in noise."""
+    folder = tmp_path_factory.mktemp("mnist")
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 60000), ("t10k", 10000)):
+        labels = rng.integers(0, 10, n).astype(np.uint8)
+        images = rng.integers(0, 200, (n, 28, 28), np.uint8)
+        rows, columns = 14 * (labels // 5), 5 * (labels % 5)
+        for label in range(10):
+            row, column = rows[labels == label][0], columns[labels == label][0]
+            images[labels == label, row : row + 8, column : column + 5] = 255
+        write_idx(folder / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.mark.compiled
+def test_mnist(digits_like_mnist):
+    output = run("mnist.py", "--data", str(digits_like_mnist))
+    epochs = re.findall(r"^epoch +(\d+) +[\d.]+ s .* test accuracy ([\d.]+) %$", output, re.M)
+    assert [int(number) for number, _ in epochs] == list(range(1, 11))
+    found = re.search(r"^test accuracy: ([\d.]+) % of 10000 digits$", output, re.M)
+    assert found[1] == epochs[-1][1]
+    assert float(found[1]) > 99
+
+
+def test_mnist_says_what_is_wrong_with_the_files(digits_like_mnist, tmp_path):
+    names = [path.name for path in digits_like_mnist.iterdir()]
+    assert "is no folder" in complaint(tmp_path / "nowhere")
+    assert "holds neither train-images-idx3-ubyte nor" in complaint(tmp_path)
+    for name in names:
+        (tmp_path / name).symlink_to(digits_like_mnist / name)
+    labels = tmp_path / "t10k-labels-idx1-ubyte"
+    content = labels.read_bytes()
+    labels.unlink()
+    for changed, message in (
+        (content[:-1], "must hold 10000 bytes of data, got 9999"),
+        (content[:3], "must begin with 8 bytes of header, and is shorter"),
+        (b"\0\0\x08\x03" + content[4:], "must begin with the magic number 2049, got 2051"),
+        (content[:7] + b"\x11" + content[8:], "must hold an array of shape (10000,), got (10001,)"),
+    ):
+        labels.write_bytes(changed)
+        assert message in complaint(tmp_path)
+
+
+def complaint(folder):
+    """The one line that the example on MNIST ends with."""
+    result = start("mnist.py", "--data", str(folder))
+    assert result.returncode == 1
+    assert result.stderr.startswith("mnist.py: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
