@@ -5,6 +5,8 @@ rows; what follows the product is done to a panel of it while that is warm.  The
 on arrays, the training step on parts of its workspace.
 """
 
+import numpy as np
+
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     convert,
@@ -35,6 +37,9 @@ from fastbp.kernels.products import (
 GROUP = 48
 GROUP_REGISTERS = 2 * GROUP
 
+# The distance of neighbours. Not a literal, of which each place would be compiled for on its own.
+ADJACENT = np.intp(1)
+
 
 @inlined
 def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, is_hidden):
@@ -56,7 +61,7 @@ def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, is_hid
             add_panel(
                 offset(a_prev, k),
                 a_row,
-                1,
+                ADJACENT,
                 w_kj,
                 w_row,
                 count,
@@ -89,7 +94,7 @@ def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_
             add_panel(
                 offset(delta_next, k),
                 next_row,
-                1,
+                ADJACENT,
                 block,
                 panel_width(delta),
                 count,
@@ -127,7 +132,7 @@ def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_
                     delta_ij, row_step = block, panel_width(grad_w)
                 add_panel(
                     offset(a_prev, i * a_row + start),
-                    1,
+                    ADJACENT,
                     a_row,
                     delta_ij,
                     row_step,
@@ -158,7 +163,7 @@ def descend_rows(
             for i in range(0, last, depth):
                 add_panel(
                     offset(a_prev, i * a_row + start),
-                    1,
+                    ADJACENT,
                     a_row,
                     offset(delta, i * delta_row + j),
                     delta_row,
@@ -173,7 +178,7 @@ def descend_rows(
             while k < stop:
                 height = descent_height(stop - k)
                 descend(
-                    *(offset(a_prev, last * a_row + k), 1, a_row),
+                    *(offset(a_prev, last * a_row + k), ADJACENT, a_row),
                     *(offset(delta, last * delta_row + j), delta_row),
                     *(n - last, height, columns),
                     *(offset(partial, (k - start) * panel_width(w)), panel_width(w), last == 0),

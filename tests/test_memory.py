@@ -1,0 +1,57 @@
+"""What training takes in memory, above the data."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastbp import Network, _layout
+
+STATM = Path("/proc/self/statm")
+
+
+def resident_bytes():
+    return int(STATM.read_text().split()[1]) * 4096
+
+
+def make_data(n, n_features, dtype="float32"):
+    rng = np.random.default_rng(0)
+    return rng.random((n, n_features), dtype), rng.integers(0, 10, n)
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(not STATM.exists(), reason="only Linux tells the resident size this way")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_resident_size_is_flat_over_epochs(n_threads, monkeypatch):
+    monkeypatch.setattr("fastbp._training.PER_THREAD", 1)
+    X, y = make_data(100, 64)
+    net = Network([64, 32, 10])
+    net.fit(X, y, epochs=50, n_threads=n_threads)
+    before = resident_bytes()
+    net.fit(X, y, epochs=1000, n_threads=n_threads)
+    assert resident_bytes() - before < 2**20
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("sizes", [(300, 400, 10), (64, 500, 300, 10)])
+def test_peak_is_three_times_the_parameters_and_one_batch(sizes, dtype):
+    X, y = make_data(200, sizes[0], dtype)
+    tracemalloc.start()
+    try:
+        net = Network(sizes, dtype=dtype)
+        net.fit(X[:20], y[:20], epochs=1, batch_size=20)  # compiled or loaded
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        net.fit(X, y, epochs=2, batch_size=20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    itemsize = np.dtype(dtype).itemsize
+    parameters = net.parameters.size * itemsize
+    # activations and errors; rows are padded by up to two lines, arrays by up to a page and a line
+    batch = 20 * 2 * sum(n + 2 * _layout.LINE for n in sizes) * itemsize
+    order = 4 * len(X) * 8  # row numbers, random words, labels
+    # two of the three are the network's own: the value and the velocity
+    assert held > 2 * parameters
+    assert peak - held < parameters + batch + order + 8 * _layout.PAGE_BYTES
