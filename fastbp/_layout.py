@@ -23,9 +23,11 @@ LINE = 16
 MARGIN = 64
 PAGE_BYTES = 4096
 
-# Places on the board that threads share, a cache line apart: the next ticket, the tickets done, the
-# phases that may start, and the step that was not made (-1 if there is none).
-TICKET, DONE, OPEN, STOPPED, BOARD_SIZE = 0, 8, 16, 24, 32
+# Places on the board that threads share, a cache line apart: how many threads have come, the phases
+# that may start, the items done, the step that was not made (-1 if there is none); then, for each
+# phase of a step, what has been claimed of each thread's items.
+LINE_OF_COUNTERS = 8
+ENTERED, OPEN, DONE, STOPPED, CLAIMED = range(0, 5 * LINE_OF_COUNTERS, LINE_OF_COUNTERS)
 
 
 class Layer(NamedTuple):
@@ -192,9 +194,9 @@ def make_parts(plan: Plan) -> IndexArray:
     )
 
 
-def make_board() -> npt.NDArray[np.int64]:
-    """Allocate the board, ready for use."""
-    board = np.zeros(BOARD_SIZE, np.int64)
+def make_board(n_threads: int) -> npt.NDArray[np.int64]:
+    """Allocate the board of up to ``n_threads`` threads, ready for use."""
+    board = np.zeros(CLAIMED + 2 * n_threads * LINE_OF_COUNTERS, np.int64)
     board[STOPPED] = -1
     return board
 

@@ -108,7 +108,7 @@ class Run:
         try:
             for first in range(0, self.n_steps, self._slice_steps):
                 last = min(first + self._slice_steps, self.n_steps)
-                board = _layout.make_board()
+                board = _layout.make_board(self._n_threads)
                 steps = partial(
                     backprop.train,
                     *(self._plan.table, self._data, self.order, self._parameters, self._velocity),

@@ -2,9 +2,9 @@
 
 A step has two phases, and threads meet between them.  The first is independent for each block of
 batch rows: gather, forward, output error (BP1), hidden errors (BP2).  The second is independent for
-each part of the weights: gradient (BP3, BP4) and update.  Threads claim blocks and parts from a
-shared count of tickets; which of them gets which has no influence on any bit, for every sum is made
-whole, in one order, within one ticket.
+each part of the weights: gradient (BP3, BP4) and update.  Threads claim blocks and parts: each has
+its own, which its caches know from the step before, and takes over what others have not begun.  Who
+gets which has no influence on any bit, for every sum is made whole, in one order, by one thread.
 
 Everything here is unchecked: ``fastbp.network`` checks once per call and then calls ``train`` (many
 steps in one compiled call, on any number of threads), ``gradient`` (one backward pass without an
@@ -16,11 +16,12 @@ import math
 import numpy as np
 
 from fastbp._compile import inlined, kernel
-from fastbp._layout import DONE, OPEN, STOPPED, TICKET, Layer
+from fastbp._layout import CLAIMED, DONE, ENTERED, LINE_OF_COUNTERS, OPEN, STOPPED, Layer
 from fastbp._llvm import (
     at,
     convert,
     count,
+    count_below,
     flat,
     load_first,
     offset,
@@ -28,6 +29,7 @@ from fastbp._llvm import (
     publish,
     put,
     row,
+    seen,
     store,
     store_first,
     wait_for,
@@ -42,9 +44,6 @@ from fastbp.kernels.dense import (
     gradient_rows,
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
-
-# More phases than there ever are
-ALL_PHASES = 2**62
 
 
 @inlined
@@ -288,6 +287,23 @@ def _add_totals(data, order, work, start, n, totals):
     return True
 
 
+@inlined
+def _claim(counters, is_second, n_items, n_threads, made, thread):
+    """Claim one of the items of a phase of step ``made``; -1 if all are claimed.
+
+    Every n_threads-th item is the thread's own; it takes these first, then those of the others.
+    """
+    place = CLAIMED + (n_threads * LINE_OF_COUNTERS if is_second else 0)
+    for owner in range(thread, thread + n_threads):
+        if owner >= n_threads:
+            owner -= n_threads
+        n_own = (n_items - owner + n_threads - 1) // n_threads
+        claimed = count_below(counters, place + owner * LINE_OF_COUNTERS, (made + 1) * n_own)
+        if claimed >= 0:
+            return (claimed - made * n_own) * n_threads + owner
+    return -1
+
+
 @kernel
 def train(
     table,
@@ -297,7 +313,7 @@ def train(
     velocity,
     work,
     parts,
-    n_blocks,
+    n_threads,
     board,
     totals,
     first_step,
@@ -312,7 +328,7 @@ def train(
     Step s learns from the rows ``order[s * batch_size : (s + 1) * batch_size]``; the last batch
     of an epoch may be short, and is a mean over its own rows.  Any number of threads may call this
     at the same time with the same arguments: whoever comes takes part, and none is waited for that
-    has not begun a part.  All is done when every call has returned.
+    has not claimed anything.  All is done when every call has returned.
 
     Parameters
     ----------
@@ -322,11 +338,11 @@ def train(
         With a margin behind them, see ``_layout.aligned``.
     work, parts
         From ``make_workspace`` and ``make_parts``.
-    n_blocks : int
-        Blocks that the rows of a batch are cut into: as many threads can share them.
-    board : (BOARD_SIZE,) int64, updated
-        New from ``make_board``.  ``board[STOPPED]`` is the first step whose loss was not finite,
-        if there was one: it is not applied, and none after it is made.
+    n_threads : int
+        Threads that the work is cut for: as many blocks of a batch's rows, and shares of the parts.
+    board : int64, updated
+        New from ``make_board(n_threads)``.  ``board[STOPPED]`` is the first step whose loss was not
+        finite, if there was one: it is not applied, and none after it is made.
     totals : (3,) float64, updated
         The sums of loss, correctly classified weight, and weight over the rows are added to it.
     first_step, last_step, batch_size : int
@@ -334,25 +350,24 @@ def train(
     """
     counters, layers, rows = flat(board), flat(table), flat(order)
     theta, v = flat(parameters), flat(velocity)
-    n_layers = table.shape[0]
-    n_parts = parts.shape[0]
-    n_tickets = n_blocks + n_parts
+    n_layers, n_parts = table.shape[0], parts.shape[0]
+    thread = count(counters, ENTERED) % n_threads
     while True:
-        ticket = count(counters, TICKET)
-        made, number = ticket // n_tickets, ticket % n_tickets
+        phase = seen(counters, OPEN)
+        made, is_second = phase // 2, phase % 2 == 1
         step = first_step + made
         if step >= last_step:
             break
-        is_second = number >= n_blocks
-        phase = 2 * made + (1 if is_second else 0)
-        wait_for(counters, OPEN, phase)
-        if at(counters, STOPPED) >= 0:
-            break
+        n_items = n_parts if is_second else n_threads
+        item = _claim(counters, is_second, n_items, n_threads, made, thread)
+        if item < 0:
+            wait_for(counters, OPEN, phase + 1)
+            continue
         start = step * batch_size
         n = min(batch_size, order.size - start)
         if is_second:
-            _fetch_rows(data, rows, start + batch_size, number - n_blocks, n_parts, n)
-            part = row(parts, number - n_blocks)
+            _fetch_rows(data, rows, start + batch_size, item, n_parts, n)
+            part = row(parts, item)
             below, a = _activations(layers, work, at(part, 0) - 1)
             layer, delta = _errors(layers, n_layers, work, at(part, 0))
             first, last = at(part, 1), at(part, 2)
@@ -364,23 +379,21 @@ def train(
             if first == 0:
                 b, b_velocity = offset(theta, layer.bias_at), offset(v, layer.bias_at)
                 _update_biases(delta, layer, n, b, b_velocity, learning_rate, momentum)
-            phase_ends = (made + 1) * n_tickets
         else:
-            block = (n - 1) // n_blocks + 1
-            first = min(number * block, n)
+            block = (n - 1) // n_threads + 1
+            first = min(item * block, n)
             last = min(first + block, n)
             if first < last:
                 _learn_rows(
                     *(layers, n_layers, data, rows, theta, parameters.size),
                     *(work, start, n, first, last),
                 )
-            phase_ends = made * n_tickets + n_blocks
-        if count(counters, DONE) + 1 == phase_ends:
+        n_done = made * (n_threads + n_parts) + n_threads + (n_parts if is_second else 0)
+        if count(counters, DONE) + 1 == n_done:
             # The last to finish a phase opens the next one.
             if not is_second and not _add_totals(data, rows, work, start, n, flat(totals)):
                 publish(counters, STOPPED, step)
-                publish(counters, OPEN, ALL_PHASES)
-                break
+                phase = 2 * (last_step - first_step)
             publish(counters, OPEN, phase + 1)
 
 
@@ -413,7 +426,7 @@ def logits(table, parameters, x, hidden, capacity, board, z, first_row, last_row
     number of threads may call this at the same time, each with a ``hidden`` of its own.
     """
     while True:
-        start = first_row + count(flat(board), TICKET) * capacity
+        start = first_row + count(flat(board), ENTERED) * capacity
         if start >= last_row:
             break
         _forward(

@@ -593,7 +593,7 @@ class Network:
         if n_threads is not None:
             n_threads = as_positive_int(n_threads, "n_threads")
         if n <= _BLOCK:
-            self._pass_forward(x, z, 0, n, _layout.make_board())
+            self._pass_forward(x, z, 0, n, _layout.make_board(1))
             return z
         cost = _layout.multiply_adds(self._plan, 1, passes=1)
         useful = min(1 + n * cost // _PER_THREAD, -(-n // _BLOCK))
@@ -601,7 +601,7 @@ class Network:
         step = max(1, SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
         for first in range(0, n, step):
             rows = (first, min(first + step, n))
-            work = partial(self._pass_forward, x, z, *rows, _layout.make_board())
+            work = partial(self._pass_forward, x, z, *rows, _layout.make_board(1))
             _threads.run(n_threads, work)
         return z
 

@@ -83,7 +83,7 @@ class Problem:
 
         ``team`` calls the given function, in as many threads as it likes.
         """
-        board = _layout.make_board()
+        board = _layout.make_board(n_blocks)
         last = self.n_steps if last is None else last
 
         def work():
@@ -259,9 +259,9 @@ def test_logits_match_the_reference_in_any_blocks(sizes, dtype):
         z = np.full((n, sizes[-1]), np.nan, dtype)
         hidden = np.empty(capacity * problem.plan.n_hidden, dtype)
         arguments = (problem.plan.table, problem.parameters, x, hidden, capacity)
-        backprop.logits(*arguments, _layout.make_board(), z, 0, 11)
+        backprop.logits(*arguments, _layout.make_board(1), z, 0, 11)
         assert np.isnan(z[11:]).all()
-        backprop.logits(*arguments, _layout.make_board(), z, 11, n)
+        backprop.logits(*arguments, _layout.make_board(1), z, 11, n)
         assert_near(z, exact, STEP_ERROR)
         results.append(z)
     for z in results[1:]:

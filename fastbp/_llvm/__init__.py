@@ -22,7 +22,7 @@ from fastbp._llvm.arithmetic import (
     power_of_two,
     select,
 )
-from fastbp._llvm.atomics import count, publish, wait_for
+from fastbp._llvm.atomics import count, count_below, publish, seen, wait_for
 from fastbp._llvm.conversion import convert, fill, is_double, lane, pick, scalar, widen
 from fastbp._llvm.folds import any_lane, every_lane, first_lane, max_lanes, sum_lanes
 from fastbp._llvm.memory import (
@@ -51,6 +51,7 @@ __all__ = [
     "binary_exponent",
     "convert",
     "count",
+    "count_below",
     "descend",
     "descent_height",
     "every_lane",
@@ -78,6 +79,7 @@ __all__ = [
     "put",
     "row",
     "scalar",
+    "seen",
     "select",
     "stack_row",
     "store",

@@ -29,6 +29,51 @@ def count(counters: Any, k: Any) -> int:
     return before
 
 
+def _emit_count_below(_typing: Any, counters: Any, k: Any, bound: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [args[1]])
+        first = builder.load_atomic(place, "monotonic", 8)
+        before = builder.block
+        look, take, end = (builder.append_basic_block(name) for name in ("look", "take", "end"))
+        builder.branch(look)
+        builder.position_at_end(look)
+        seen = builder.phi(INT64)
+        builder.cbranch(builder.icmp_signed("<", seen, args[2]), take, end)
+        builder.position_at_end(take)
+        next_value = builder.add(seen, constant(INT64, 1))
+        exchanged = builder.cmpxchg(place, seen, next_value, "seq_cst", "monotonic")
+        found = builder.extract_value(exchanged, 0)
+        builder.cbranch(builder.extract_value(exchanged, 1), end, look)
+        seen.add_incoming(first, before)
+        seen.add_incoming(found, take)
+        builder.position_at_end(end)
+        result = builder.phi(INT64)
+        result.add_incoming(constant(INT64, -1), look)
+        result.add_incoming(seen, take)
+        return result
+
+    return types.int64(counters, types.intp, types.int64), codegen
+
+
+@primitive(_emit_count_below)
+def count_below(counters: Any, k: Any, bound: Any) -> int:
+    """Add 1 to counter ``k`` and return what it was, if that is below ``bound``; else -1."""
+    return count(counters, k) if counters[k] < bound else -1
+
+
+def _emit_seen(_typing: Any, counters: Any, k: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
+
+    return types.int64(counters, types.intp), codegen
+
+
+@primitive(_emit_seen)
+def seen(counters: Any, k: Any) -> int:
+    """Counter ``k``, and with it all that was written before it was published."""
+    return int(counters[k])
+
+
 def _emit_publish(_typing: Any, counters: Any, k: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)

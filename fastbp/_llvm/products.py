@@ -144,10 +144,7 @@ def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
     left_next = builder.sub(left, constant(INT64, 1))
     for phi, initial, following in (
         (left, count, left_next),
-        *(
-            (now, start, builder.gep(now, [a_k]))
-            for now, start in zip(a_now, groups, strict=True)
-        ),
+        *((now, start, builder.gep(now, [a_k])) for now, start in zip(a_now, groups, strict=True)),
         (b_now, b, builder.gep(b_now, [b_k])),
         *(
             (total, constant(total.type, 0.0), new)
