@@ -1,9 +1,10 @@
-"""The compile cache: never stale, never fatal, hit when it should be.
+"""The compiler's settings, and the compile cache: never stale, never fatal, hit when it should be.
 
-First its parts, then the whole as other processes see it. Those tests work on a copy of the package
-with a probe added: ``caller`` inlines ``helper``, which lives in another file.
+First the pieces, then the whole as other processes see it. Those tests work on a copy of the
+package with a probe added: ``caller`` inlines ``helper``, which lives in another file.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from numba.core.caching import NullCache
+from numba.core.errors import TypingError
 
 import fastbp
 from fastbp import _compile
@@ -103,6 +105,51 @@ for dtype in (np.float32, np.float64):
         getattr(kernels, name)(*values)
         result[name] = len(getattr(kernels, name).signatures)
 """
+
+
+@_compile.inlined
+def double(x):
+    return x + x
+
+
+@_compile.inlined
+def double_of_larger(x, y):
+    return double(x if x > y else y)
+
+
+@_compile.kernel
+def doubled(x, y):
+    return double_of_larger(x, y) + double(y)
+
+
+def test_parts_become_machine_code_within_their_kernels_only():
+    assert doubled(1.0, 3.0) == 12.0
+    assert doubled(5.0, 3.0) == 16.0
+    (kernel,) = doubled.overloads.values()
+    assert not isinstance(kernel.library, _compile._PartLibrary)
+    for part in (double, double_of_larger):
+        (compiled,) = part.overloads.values()
+        assert isinstance(compiled.library, _compile._PartLibrary)
+        name = compiled.fndesc.mangled_name
+        assert not compiled.library.codegen._engine.is_symbol_defined(name)
+        assert name not in kernel.library.get_asm_str()
+
+
+@_compile.kernel
+def ill_typed(x):
+    return x + "text"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_compilation_leaves_the_garbage_collector_as_it_was(collects, request):
+    request.addfinalizer(gc.enable)
+    (gc.enable if collects else gc.disable)()
+    new = _compile.kernel(lambda x: x)
+    assert new(2.0) == 2.0
+    assert gc.isenabled() == collects
+    with pytest.raises(TypingError):
+        ill_typed(1.0)
+    assert gc.isenabled() == collects
 
 
 def test_files_keep_what_they_are_given(tmp_path):
