@@ -146,7 +146,8 @@ def run(n_threads: int, work: Work) -> None:
     with _idle_lock:
         workers = [_idle.pop() for _ in range(min(n_threads - 1, len(_idle)))]
     try:
-        workers += [_Worker() for _ in range(n_threads - 1 - len(workers))]
+        while len(workers) < n_threads - 1:
+            workers.append(_Worker())
         for worker in workers:
             worker.begin(work)
         work()

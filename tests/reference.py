@@ -3,9 +3,11 @@
 The functions on one row work with mpmath at `PRECISION` bits, where even the naive formula of a
 confident row is right.  The functions on batches work in NumPy's longdouble, in forms that do not
 cancel; test_reference.py checks them against the former and against digits worked by hand.
+Products of matrices have a form to the last bit as well, which works in fractions.
 """
 
 import functools
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -303,6 +305,35 @@ def bias_gradient(delta):
 def weight_gradient(a_prev, delta):
     """BP4: a^T delta / n."""
     return wide(a_prev).T @ wide(delta) / len(delta)
+
+
+def rounded(exact, dtype):
+    """The number of ``dtype`` nearest to a fraction, of two the even one."""
+    x = float(exact)  # Python rounds to the nearest float64
+    if np.dtype(dtype) == np.float32 and x != exact and np.float64(x).view(np.int64) % 2 == 0:
+        # The second rounding must not take this for the number itself: make it odd.
+        x = np.nextafter(x, np.inf if exact > x else -np.inf)
+    return np.dtype(dtype).type(x)
+
+
+def product_in_blocks(a, b, longest=64):
+    """a b, to the last bit as it is computed.
+
+    Each sum over k is cut into as few equal blocks of at most ``longest`` terms as can be, the last
+    one perhaps shorter; each block is summed in fused multiply-adds, and the blocks in turn.
+    """
+    dtype, (n, n_terms), fan_out = a.dtype, a.shape, b.shape[1]
+    n_blocks = -(-n_terms // longest)
+    length = -(-n_terms // n_blocks)
+    result = np.zeros((n, fan_out), dtype)
+    for i, j in np.ndindex(n, fan_out):
+        row, column = ([Fraction(float(x)) for x in line] for line in (a[i], b[:, j]))
+        for start in range(0, n_terms, length):
+            total = dtype.type(0)
+            for k in range(start, min(start + length, n_terms)):
+                total = rounded(row[k] * column[k] + Fraction(float(total)), dtype)
+            result[i, j] = total if start == 0 else result[i, j] + total
+    return result
 
 
 def momentum_step(param, grad, velocity, learning_rate, momentum):

@@ -1,11 +1,14 @@
-"""The training step, against the same step in longdouble."""
+"""The training step, against the same step in longdouble, and by any number of threads."""
 
 import hashlib
+import threading
+import time
 
 import numpy as np
 import pytest
 import reference
 from reference_network import Trainer, forward, gradients, norm_error
+from together import together
 
 from fastbp import _layout, backprop
 
@@ -357,3 +360,137 @@ def test_steps_allocate_nothing():
         if not enabled:
             _nrt_python.memsys_disable_stats()
     assert counts[0] == counts[1]
+
+
+# Threads
+
+
+def team(*lateness):
+    """A thread for each of these numbers; it joins in so many seconds later."""
+
+    def call(work):
+        def join(seconds):
+            time.sleep(seconds)
+            work()
+
+        together(*(lambda seconds=seconds: join(seconds) for seconds in lateness))
+
+    return call
+
+
+def assert_same_by_teams(make, teams):
+    """Each team, for blocks of as many: the parameters, velocity and totals of one thread alone."""
+    __tracebackhide__ = True
+    alone = make()
+    for _ in range(2):
+        assert alone.train(l2=0.01) == -1
+    for n_blocks, threads in teams:
+        shared = make()
+        for _ in range(2):
+            assert shared.train(l2=0.01, n_blocks=n_blocks, team=threads) == -1
+        np.testing.assert_array_equal(shared.parameters, alone.parameters)
+        np.testing.assert_array_equal(shared.velocity, alone.velocity)
+        np.testing.assert_array_equal(shared.totals, alone.totals)
+
+
+TEAM_SIZES = (1, 2, 3, 4, 7, 16)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("soft", "weighted"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("sizes", "n", "batch_size"),
+    [
+        ((5, 3), 301, 7),  # fewer rows than threads
+        ((17, 31, 10), 203, 33),  # blocks of unequal length, and a short last batch
+        ((101, 53, 67, 19), 150, 64),
+        ((13, 7, 11, 5, 17, 3), 500, 1),
+        ((3, 200, 40), 77, 77),
+    ],
+    ids=str,
+)
+def test_same_bits_by_any_number_of_threads(sizes, n, batch_size, soft, weighted, dtype):
+    def make():
+        return Problem(sizes, dtype, n, batch_size, soft, weighted)
+
+    assert_same_by_teams(make, [(n, team(*[0] * n)) for n in TEAM_SIZES])
+
+
+@pytest.mark.parametrize("n_blocks", TEAM_SIZES)
+@pytest.mark.parametrize("soft", [False, True])
+def test_same_bits_by_any_number_of_blocks(n_blocks, soft, dtype):
+    """One thread takes the parts of those that never come."""
+
+    def make():
+        return Problem((7, 6, 5), dtype, n=40, batch_size=17, soft=soft, weighted=True)
+
+    assert_same_by_teams(make, [(n_blocks, None)])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("n_blocks", "lateness"),
+    [(4, (0, 0.005)), (3, (0, 0.001, 0.002, 0.004)), (2, (0, 0.01, 0.2)), (7, (0.01, 0, 0.02))],
+)
+def test_some_begin_late_and_others_never(n_blocks, lateness, dtype):
+    def make():
+        return Problem((40, 90, 10), dtype, n=8000, batch_size=50, weighted=True)
+
+    assert_same_by_teams(make, [(n_blocks, team(*lateness))])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("n_threads", [2, 5])
+@pytest.mark.parametrize("bad_step", [0, 4, 12])
+def test_all_stop_at_a_step_whose_loss_is_not_finite(n_threads, bad_step, dtype):
+    def make():
+        return Problem((7, 5, 3), dtype, n=100)
+
+    stopped, before = make(), make()
+    before.train(0, bad_step)
+    stopped.data.x[stopped.order[8 * bad_step + 3], 2] = np.nan
+    assert stopped.train(n_blocks=n_threads, team=team(*[0] * n_threads)) == bad_step
+    assert digest(stopped) == digest(before)
+    np.testing.assert_array_equal(stopped.totals, before.totals)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("claimed", ["block", "part"])
+def test_no_phase_begins_before_the_last_has_ended(claimed):
+    """The first of two threads has claimed an item and never finishes: the test, on the board."""
+    problem, after = Problem((7, 5, 3), "float64"), Problem((7, 5, 3), "float64")
+    problem.velocity[:] = after.velocity[:] = 0
+    problem.train(0, 1, learning_rate=0.0)  # the first phase alone: nothing changes
+    after.train(0, 1)
+    expected = problem.parameters.copy()
+    n_threads = 2
+    board = _layout.make_board(n_threads)
+    blocks, parts = board[_layout.CLAIMED :].reshape(2, n_threads, _layout.LINE_OF_COUNTERS)[..., 0]
+    board[_layout.ENTERED] = 1
+    if claimed == "block":
+        blocks[0] = 1
+    else:
+        blocks[:], board[_layout.DONE], board[_layout.OPEN] = 1, n_threads, 1
+        # the part that is the first layer; the last layer remains
+        parts[0] = 1
+        for views in (_layout.weight_views, _layout.bias_views):
+            views(problem.plan, expected)[1][:] = views(problem.plan, after.parameters)[1]
+    phase = board[_layout.OPEN]
+
+    def work():
+        backprop.train(
+            *(problem.plan.table, problem.data, problem.order, problem.parameters),
+            *(problem.velocity, problem.work, problem.parts, n_threads, board, problem.totals),
+            *(0, problem.n_steps, problem.batch_size, 0.3, 0.9, 0.0),
+        )
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(0.1)
+    waits = thread.is_alive()
+    assert board[_layout.OPEN] == phase
+    board[_layout.OPEN] = 2**62  # let it go
+    thread.join(20)
+    assert waits
+    assert not thread.is_alive()
+    np.testing.assert_array_equal(problem.parameters, expected)

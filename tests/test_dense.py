@@ -166,6 +166,28 @@ def assert_rows_independent(call):
 
 
 @pytest.mark.compiled
+@pytest.mark.parametrize("n_terms", [1, 2, 64, 65, 130])
+def test_sums_are_made_in_blocks_of_fused_multiply_adds(dtype, n_terms):
+    """To the last bit, in the first and last rows and columns of shapes with several tiles."""
+    n, wide = 26, 35
+    some = np.ix_([0, 12, 25], [0, 16, 34])
+    a_prev, w, b = dense_forward(n, n_terms, wide, dtype).inputs
+    expected = reference.product_in_blocks(a_prev[some[0][:, 0]], w[:, some[1][0]]) + b[some[1]]
+    assert_same_bits(calls.dense_forward(a_prev, w, b)()[some], expected)
+
+    delta_next, w_next, a = hidden_error(n, wide, n_terms, dtype).inputs
+    a[...] = 0.5  # a (1 - a) is a power of two
+    carried = reference.product_in_blocks(delta_next[some[0][:, 0]], w_next[some[1][0]].T)
+    assert_same_bits(calls.hidden_error(delta_next, w_next, a)()[some], carried * dtype.type(0.25))
+
+    a_prev, delta = weight_gradient(n_terms, n, wide, dtype).inputs
+    total = reference.product_in_blocks(a_prev.T[some[0][:, 0]], delta[:, some[1][0]])
+    found = calls.weight_gradient(a_prev, delta)()[some]
+    # the mean, rounded once more
+    assert (reference.ulp_error(found, reference.wide(total) / n_terms) <= 0.501).all()
+
+
+@pytest.mark.compiled
 def test_stays_within_its_arguments():
     calls.assert_stays_within_pages(*(kernel.__name__ for kernel in KERNELS))
 

@@ -13,10 +13,11 @@ import reference
 import reference_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from together import together
 from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
-from fastbp import DivergenceError, Network, _layout, _training, backprop
+from fastbp import DivergenceError, Network, _layout, _threads, _training, backprop, network
 
 SIZES = [6, 5, 4, 3]
 
@@ -915,3 +916,178 @@ def test_copies(duplicate, data):
 def test_public_names():
     assert fastbp.Network is Network
     assert fastbp.DivergenceError is DivergenceError
+
+
+# Threads
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """The smallest work is shared by as many threads as there may be; what each run asked for."""
+    asked = []
+    run = _threads.run
+
+    def spy(n_threads, work):
+        asked.append(n_threads)
+        run(n_threads, work)
+
+    monkeypatch.setattr(_threads, "run", spy)
+    monkeypatch.setattr(_training, "PER_THREAD", 1)
+    monkeypatch.setattr(network, "_PER_THREAD", 1)
+    return asked
+
+
+@pytest.fixture(params=[None, 1], ids=["large slices", "small slices"])
+def slices(request, monkeypatch):
+    """Compiled code is entered now and then, or as often as can be."""
+    if request.param is not None:
+        monkeypatch.setattr(_training, "SLICE", request.param)
+        monkeypatch.setattr(network, "SLICE", request.param)
+
+
+N_THREADS = [1, 2, 3, 4, 7, 16]
+
+
+@pytest.mark.compiled
+@pytest.mark.usefixtures("slices")
+@pytest.mark.parametrize("soft", [False, True])
+def test_training_has_the_same_bits_for_any_number_of_threads(soft, rng, dtype, shared):
+    X, y, weight = rng.normal(size=(300, 33)), rng.integers(0, 5, 300), rng.uniform(size=300)
+    if soft:
+        y = rng.dirichlet(np.ones(5), 300)
+    digests, histories = set(), []
+    for n_threads in N_THREADS:
+        net = Network([33, 47, 21, 5], dtype=dtype)
+        shared.clear()
+        histories.append(
+            net.fit(X, y, epochs=2, batch_size=29, sample_weight=weight, n_threads=n_threads)
+        )
+        assert set(shared) == {n_threads}
+        digests.add(digest(net))
+    assert len(digests) == 1
+    assert all(history.loss == histories[0].loss for history in histories)
+    assert all(history.accuracy == histories[0].accuracy for history in histories)
+
+
+@pytest.mark.compiled
+@pytest.mark.usefixtures("slices")
+def test_predictions_have_the_same_bits_in_any_batch_for_any_number_of_threads(
+    rng, dtype, shared, monkeypatch
+):
+    monkeypatch.setattr(network, "_BLOCK", 16)
+    net = Network([33, 47, 21, 5], dtype=dtype)
+    X = rng.normal(size=(203, 33)).astype(dtype)
+    methods = net.predict_proba, net.predict_log_proba, net.predict
+    alone = [
+        np.concatenate([method(X[i : i + 1], n_threads=1) for i in range(len(X))])
+        for method in methods
+    ]
+    for n_threads in N_THREADS:
+        shared.clear()
+        for first, last in ((0, 203), (0, 17), (3, 150), (187, 203)):
+            for method, expected in zip(methods, alone, strict=True):
+                found = method(X[first:last], n_threads=n_threads)
+                np.testing.assert_array_equal(found, expected[first:last])
+        assert max(shared) == min(n_threads, 203 // 16 + 1)
+
+
+@pytest.mark.compiled
+def test_loss_and_score_have_the_same_bits_for_any_number_of_threads(rng, dtype, shared):
+    net = Network([33, 47, 21, 5], dtype=dtype)
+    X, y = rng.normal(size=(900, 33)), rng.integers(0, 5, 900)
+    found = [(net.loss(X, y, n_threads=n), net.score(X, y, n_threads=n)) for n in N_THREADS]
+    assert len(set(found)) == 1
+    assert set(shared) == {1, 2, 3, 4}  # as many as there are blocks of rows
+
+
+def test_small_work_stays_on_this_thread(data, monkeypatch):
+    def refuse():
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(_threads, "_Worker", refuse)
+    monkeypatch.setattr(_threads, "_idle", [])
+    net = Network(SIZES)
+    net.fit(*data, epochs=2, n_threads=16)
+    net.predict(np.zeros((1000, 6)), n_threads=16)
+
+
+BAD_THREADS = [
+    (0, ValueError, "n_threads must be an integer >= 1, got 0"),
+    (-1, ValueError, "n_threads must be an integer >= 1, got -1"),
+    (1.5, TypeError, "n_threads must be an integer >= 1, got 1.5"),
+    ("2", TypeError, "n_threads must be an integer >= 1, got '2'"),
+    (True, TypeError, "n_threads must be an integer >= 1, got True"),
+]
+with_threads = pytest.mark.parametrize(
+    "method", ["fit", "predict", "predict_proba", "predict_log_proba", "loss", "score"]
+)
+
+
+def rows_for(method):
+    """What the method takes: rows, and where it compares, answers."""
+    return (X0,) if method.startswith("predict") else (X0, Y0)
+
+
+@with_threads
+@pytest.mark.parametrize(("n_threads", "error", "message"), BAD_THREADS)
+def test_bad_numbers_of_threads(method, n_threads, error, message):
+    refuse(message, error, "", method, *rows_for(method), n_threads=n_threads)
+
+
+@with_threads
+@pytest.mark.parametrize("n_threads", [None, 1, np.int64(2), np.uint8(3), 1000])
+def test_any_integer_is_a_number_of_threads(method, n_threads):
+    getattr(Network([2, 3, 2]), method)(*rows_for(method), n_threads=n_threads)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("text", "expected"), [("", 3), ("2", 2), ("1", 1), ("100", 3)])
+def test_default_number_of_threads(text, expected, shared, rng, monkeypatch):
+    for name in _threads.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FASTBP_NUM_THREADS", text)
+    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 3)
+    monkeypatch.setattr(_threads, "_cgroup_quota", lambda root: None)
+    X, y = rng.normal(size=(900, 6)), rng.integers(0, 3, 900)
+    net = Network(SIZES)
+    for method in (net.fit, net.loss, net.score):
+        method(X, y)
+    for method in (net.predict, net.predict_proba, net.predict_log_proba):
+        method(X)
+    net.fit(X, y, validation_data=(X, y))
+    assert set(shared) == {expected}
+
+
+@pytest.mark.compiled
+@pytest.mark.usefixtures("shared")
+def test_several_networks_learn_at_once(rng, dtype):
+    X, y = rng.normal(size=(400, 33)), rng.integers(0, 5, 400)
+
+    def learn(sizes, n_threads):
+        net = Network(sizes, dtype=dtype, seed=3)
+        net.fit(X, y, epochs=6, batch_size=29, n_threads=n_threads)
+        return digest(net)
+
+    every_size = ([33, 47, 21, 5], [33, 5], [33, 20, 5])
+    expected = [learn(sizes, 1) for sizes in every_size]
+    for n_threads in (1, 2, 3):
+        calls = (lambda args=(sizes, n_threads): learn(*args) for sizes in every_size)
+        assert together(*calls) == expected
+
+
+@pytest.mark.compiled
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_one_network_predicts_for_several_threads_at_once(n_threads, rng, dtype):
+    net = Network([33, 47, 21, 5], dtype=dtype)
+    X = rng.normal(size=(4, 900, 33)).astype(dtype)
+
+    def predict(rows, n_threads):
+        return [method(rows, n_threads=n_threads) for method in (net.predict_proba, net.predict)]
+
+    expected = [predict(rows, 1) for rows in X]
+    calls = (lambda rows=rows: [predict(rows, n_threads) for _ in range(5)] for rows in X)
+    for several, right in zip(together(*calls), expected, strict=True):
+        for found in several:
+            for one, other in zip(found, right, strict=True):
+                np.testing.assert_array_equal(one, other)

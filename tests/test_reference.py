@@ -1,6 +1,7 @@
 """The oracle against digits worked by hand, and its fast forms against its plain ones."""
 
 import ast
+from fractions import Fraction
 from pathlib import Path
 
 import inputs
@@ -199,6 +200,39 @@ def test_network_equations_worked_by_hand():
     half = np.full((2, 2), 0.5)
     np.testing.assert_array_equal(reference.hidden_error(delta, w, half), [[0.75, 0.5], [0, 0.5]])
     np.testing.assert_array_equal(reference.sigmoid_backward([0.5, 1.0], [8.0, 3.0]), [2, 0])
+
+
+def test_fractions_are_rounded_once():
+    """Float64 does not see on which side of the middle of two float32 they are."""
+    middle, little = 1 + Fraction(1, 2**24), Fraction(1, 2**60)
+    for exact, expected in (
+        (middle, 1),
+        (middle + little, 1 + 2**-23),
+        (middle - little, 1),
+        (middle + Fraction(1, 2**23), 1 + 2**-22),
+        (middle + Fraction(1, 2**23) - little, 1 + 2**-23),
+    ):
+        for sign in (1, -1):
+            found = reference.rounded(sign * exact, np.float32)
+            assert found.dtype == np.float32
+            assert found == sign * expected
+    middle = 1 + Fraction(1, 2**53)
+    assert reference.rounded(middle, np.float64) == 1
+    assert reference.rounded(middle + little, np.float64) == 1 + 2**-52
+
+
+def test_product_in_blocks_worked_by_hand():
+    """2^24 + 1 is no float32: which terms vanish tells in which order they were added."""
+    big, ones = np.float32(2**24), np.ones((5, 1), np.float32)
+    row = np.array([[big, 1, 1, 1, 1]], np.float32)
+    assert reference.product_in_blocks(row, ones, longest=5) == big
+    assert reference.product_in_blocks(row, ones, longest=4) == big + 2  # 3 and 2 terms
+    assert reference.product_in_blocks(row, ones, longest=2) == big + 4  # 2, 2 and 1
+    # (1 + e)(1 - e) - 1 = -e^2, if the product is not rounded before the sum
+    e = np.float32(2**-20)
+    row, column = np.array([[-1, 1 + e]], np.float32), np.array([[1], [1 - e]], np.float32)
+    assert reference.product_in_blocks(row, column) == -(e**2)
+    assert reference.product_in_blocks(row.astype(float), column.astype(float)) == -(float(e) ** 2)
 
 
 def test_momentum_worked_by_hand():

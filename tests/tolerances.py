@@ -28,6 +28,7 @@ ULP = {
 #: Errors of matrix products, in multiples of eps times the same sum of absolute values: their
 #: bound grows as the number of terms, what is seen as its square root.
 PRODUCT = {
+    "product": lambda n_terms: 1 + 0.5 * n_terms**0.5,
     "dense_forward": lambda n_terms: 1 + 0.5 * n_terms**0.5,
     "hidden_error": lambda n_terms: 2 + 0.5 * n_terms**0.5,
     "weight_gradient": lambda n_terms: 1 + 0.5 * n_terms**0.5,

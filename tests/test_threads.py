@@ -1,0 +1,553 @@
+"""How many threads, and the pool: everything that may happen to it."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+from together import together
+
+import fastbp
+from fastbp import _threads
+
+WAIT = 10  # seconds after which a thread that should have come is given up
+
+# How many threads
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of eight processors, without limits, and with a compiler."""
+    for name in _threads.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(_threads.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(_threads, "_cgroup_quota", lambda _: None)
+    return monkeypatch
+
+
+def test_as_many_as_the_process_may_use(machine):
+    assert _threads.default_threads() == 8
+    machine.setattr(os, "sched_getaffinity", lambda _: {5, 7})
+    assert _threads.default_threads() == 2
+
+
+@pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])
+def test_all_processors_where_there_is_no_affinity(count, expected, machine):
+    machine.delattr(os, "sched_getaffinity")
+    machine.setattr(os, "cpu_count", lambda: count)
+    assert _threads.default_threads() == expected
+
+
+def test_one_without_a_compiler(machine):
+    machine.setattr(_threads.config, "DISABLE_JIT", 1)
+    assert _threads.default_threads() == 1
+
+
+@pytest.mark.parametrize("name", ["FASTBP_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *[("1", 1), ("3", 3), (" 4 ", 4), ("100", 8)],
+        *[("2,4,1", 2), ("3 , 1", 3)],  # OpenMP: threads for each level of nesting
+        *[("", 8), ("0", 8), ("-2", 8), ("+2", 8), ("2.5", 8), ("two", 8), ("²", 8), (",2", 8)],
+    ],
+)
+def test_environment_lowers_the_number(name, text, expected, machine):
+    machine.setenv(name, text)
+    assert _threads.default_threads() == expected
+
+
+def test_strictest_limit_counts(machine):
+    machine.setenv("FASTBP_NUM_THREADS", "5")
+    machine.setenv("NUMBA_NUM_THREADS", "3")
+    machine.setenv("OMP_NUM_THREADS", "4,1")
+    assert _threads.default_threads() == 3
+    machine.setattr(_threads, "_cgroup_quota", lambda _: 2.0)
+    assert _threads.default_threads() == 2
+    machine.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert _threads.default_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(0.01, 1), (0.5, 1), (1.4, 1), (1.6, 2), (2.0, 2), (7.8, 8), (64.0, 8)]
+)
+def test_quota_is_rounded_to_at_least_one(quota, expected, machine):
+    machine.setattr(_threads, "_cgroup_quota", lambda _: quota)
+    assert _threads.default_threads() == expected
+
+
+NAME, V1, V2 = "proc/self/cgroup", "sys/fs/cgroup/cpu", "sys/fs/cgroup"
+V1_GROUPS = "5:cpuset:/c\n4:cpu,cpuacct:/a/b\n1:name=systemd:/s\n"
+
+
+def v1(quota, period="100000\n"):
+    """The two files of a group, by their names."""
+    return {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": period}
+
+
+def tree(*groups):
+    """All files of some folders, by their paths."""
+    return {f"{folder}/{name}": text for folder, files in groups for name, text in files.items()}
+
+
+QUOTAS = {
+    "no control groups": ({}, None),
+    "no files": ({NAME: "0::/a\n"}, None),
+    "v2": ({NAME: "0::/a\n", f"{V2}/a/cpu.max": "150000 100000\n"}, 1.5),
+    "v2, at the top": ({NAME: "0::/\n", f"{V2}/cpu.max": "50000 100000\n"}, 0.5),
+    "v2, no bound": ({NAME: "0::/a\n", f"{V2}/a/cpu.max": "max 100000\n"}, None),
+    "v2, own period": ({NAME: "0::/a\n", f"{V2}/a/cpu.max": "60000 20000\n"}, 3.0),
+    "v2, strictest inside": (
+        {
+            NAME: "0::/a/b/c\n",
+            f"{V2}/a/b/c/cpu.max": "150000 100000\n",
+            f"{V2}/a/b/cpu.max": "max 100000\n",
+            f"{V2}/a/cpu.max": "300000 100000\n",
+        },
+        1.5,
+    ),
+    "v2, strictest outside": (
+        {
+            NAME: "0::/a/b\n",
+            f"{V2}/a/b/cpu.max": "500000 100000\n",
+            f"{V2}/a/cpu.max": "300000 100000\n",
+            f"{V2}/cpu.max": "250000 100000\n",
+        },
+        2.5,
+    ),
+    "v2, another group": ({NAME: "0::/a\n", f"{V2}/b/cpu.max": "50000 100000\n"}, None),
+    "v2, path of the host": (
+        {NAME: "0::/docker/1f\n", f"{V2}/cpu.max": "50000 100000\n"},
+        0.5,
+    ),
+    "v2, path above the top": ({NAME: "0::/../x\n", f"{V2}/cpu.max": "50000 100000\n"}, 0.5),
+    "v2, colon in the path": ({NAME: "0::/a:b\n", f"{V2}/a:b/cpu.max": "50000 100000\n"}, 0.5),
+    "v2, damaged": (
+        {
+            NAME: "0::/a/b/c\n",
+            f"{V2}/a/b/c/cpu.max": "",
+            f"{V2}/a/b/cpu.max": "soon 100000\n",
+            f"{V2}/a/cpu.max": "100000 0\n",
+            f"{V2}/cpu.max": "200000 100000\n",
+        },
+        2.0,
+    ),
+    "v1": ({NAME: V1_GROUPS, **tree((f"{V1}/a/b", v1("250000\n")))}, 2.5),
+    "v1, no bound": ({NAME: V1_GROUPS, **tree((f"{V1}/a/b", v1("-1\n")))}, None),
+    "v1, strictest outside": (
+        {NAME: V1_GROUPS, **tree((f"{V1}/a/b", v1("-1\n")), (f"{V1}/a", v1("50000\n", "20000\n")))},
+        2.5,
+    ),
+    "v1, strictest inside": (
+        {NAME: V1_GROUPS, **tree((f"{V1}/a/b", v1("10000\n")), (V1, v1("800000\n")))},
+        0.1,
+    ),
+    "v1, path of the host": ({NAME: V1_GROUPS, **tree((V1, v1("100000\n")))}, 1.0),
+    "v1, other controllers": (
+        {NAME: V1_GROUPS, **tree((f"{V1}/c", v1("100000\n")), (f"{V1}/s", v1("100000\n")))},
+        None,
+    ),
+    "v1, period missing": ({NAME: V1_GROUPS, f"{V1}/a/b/cpu.cfs_quota_us": "100000\n"}, None),
+    "both versions": (
+        {
+            NAME: V1_GROUPS + "0::/a\n",
+            **tree((f"{V1}/a/b", v1("300000\n"))),
+            f"{V2}/a/cpu.max": "200000 100000\n",
+        },
+        2.0,
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a colon in a file's name")
+@pytest.mark.parametrize(("files", "expected"), QUOTAS.values(), ids=QUOTAS)
+def test_quota_of_the_control_group(files, expected, tmp_path):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert _threads._cgroup_quota.__wrapped__(tmp_path) == expected
+
+
+def test_default_on_this_machine():
+    assert 1 <= _threads.default_threads() <= os.cpu_count()
+
+
+# The pool
+
+
+def is_caller():
+    """Whether this is the thread that runs the tests."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 7])
+def test_every_thread_calls_once_at_the_same_time(n_threads):
+    start, callers = threading.Barrier(n_threads), []
+
+    def work():
+        start.wait(WAIT)  # returns once all of them have come
+        callers.append(threading.current_thread())
+
+    _threads.run(n_threads, work)
+    assert len(callers) == len(set(callers)) == n_threads
+    assert threading.current_thread() in callers
+
+
+def test_one_thread_needs_no_pool(monkeypatch):
+    def refuse():
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(_threads, "_Worker", refuse)
+    callers = []
+    _threads.run(1, lambda: callers.append(threading.current_thread()))
+    assert callers == [threading.current_thread()]
+    with pytest.raises(ZeroDivisionError):
+        _threads.run(1, lambda: 1 // 0)
+
+
+def test_returns_when_all_have_ended():
+    ended = []
+
+    def work():
+        if not is_caller():
+            time.sleep(0.05)
+        ended.append(threading.current_thread())
+
+    _threads.run(4, work)
+    assert len(ended) == 4
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+    ("failing", "raised"), [({0}, {0}), ({2}, {2}), ({1, 2}, {1, 2}), ({0, 1}, {0})], ids=str
+)
+def test_errors_are_raised_after_all_have_ended(failing, raised, error):
+    """The caller's own counts before those of the others."""
+    worker_numbers, ended = itertools.count(1), []
+
+    def work():
+        number = 0 if is_caller() else next(worker_numbers)
+        if number in failing:
+            raise error(number)
+        time.sleep(0.05)
+        ended.append(number)
+
+    with pytest.raises(error) as caught:
+        _threads.run(3, work)
+    assert caught.value.args[0] in raised
+    assert {*ended, *failing} == {0, 1, 2}
+    _threads.run(3, lambda: ended.append(None))  # none is left over for the next
+    assert ended.count(None) == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
+@pytest.mark.parametrize("n_threads", [2, 4])
+def test_ctrl_c_does_not_end_the_wait(n_threads):
+    numbers, ended = itertools.count(), []
+
+    def work():
+        if is_caller():
+            return
+        if next(numbers) == 0:
+            for _ in range(3):
+                time.sleep(0.02)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.1)
+        ended.append(threading.current_thread())
+
+    with pytest.raises(KeyboardInterrupt):
+        _threads.run(n_threads, work)
+    assert len(ended) == n_threads - 1
+    _threads.run(n_threads, lambda: ended.append(None))
+    assert ended.count(None) == n_threads
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
+def test_ctrl_c_within_the_callers_part():
+    ended = []
+
+    def work():
+        if is_caller():
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(WAIT)
+        time.sleep(0.1)
+        ended.append(threading.current_thread())
+
+    with pytest.raises(KeyboardInterrupt):
+        _threads.run(3, work)
+    assert len(ended) == 2
+
+
+def test_threads_that_cannot_be_started(monkeypatch):
+    """Nothing is begun, and those that could be started are not lost."""
+    started, calls = [], []
+
+    class Scarce(_threads._Worker):
+        def __init__(self):
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            super().__init__()
+            started.append(self)
+
+    monkeypatch.setattr(_threads, "_Worker", Scarce)
+    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 100)
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            _threads.run(len(_threads._idle) + 4, lambda: calls.append(None))
+        assert calls == []
+        _threads.run(2, lambda: calls.append(None))
+        assert len(calls) == 2
+        assert {*started} <= {*_threads._idle}
+    finally:
+        for worker in {*started} - {*_threads._idle}:
+            worker.dismiss()
+
+
+def test_runs_within_runs():
+    start, callers = threading.Barrier(6), []
+
+    def work():
+        start.wait(WAIT)
+        callers.append(threading.current_thread())
+
+    _threads.run(2, lambda: _threads.run(3, work))
+    assert len(set(callers)) == 6
+
+
+def test_runs_of_several_threads_at_once():
+    """Each has threads of its own, and hears of its own errors alone."""
+
+    def runs(number):
+        for count in range(30):
+            start = threading.Barrier(3)
+            callers = []
+
+            def work(start=start, callers=callers):
+                callers.append((start.wait(WAIT), number))
+
+            _threads.run(3, work)
+            assert sorted(callers) == [(k, number) for k in range(3)]
+            error = f"{number}.{count}"
+
+            def fail(error=error):
+                raise ValueError(error)
+
+            with pytest.raises(ValueError, match=error):
+                _threads.run(2, fail)
+
+    together(*(lambda number=number: runs(number) for number in range(5)))
+
+
+def pool_size():
+    """Threads of the pool that are alive."""
+    return sum(thread.name == "fastbp" for thread in threading.enumerate())
+
+
+def test_threads_are_kept_for_the_next_run():
+    callers = set()
+    for _ in range(100):
+        _threads.run(2, lambda: callers.add(threading.current_thread()))
+    assert len(callers) == 2
+
+
+def test_no_more_threads_are_kept_than_there_are_processors(monkeypatch):
+    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 3)
+    for _ in range(100):
+        _threads.run(9, lambda: None)
+    deadline = time.monotonic() + WAIT
+    while pool_size() > 3 and time.monotonic() < deadline:
+        time.sleep(0.01)  # those dismissed end in their own time
+    assert pool_size() == 3
+    assert len(_threads._idle) == 3
+    _threads.run(9, lambda: None)
+
+
+def test_work_is_let_go_of():
+    """It holds arrays, which must not outlive a run in an idle thread."""
+
+    class Work:
+        def __call__(self):
+            pass
+
+    work = Work()
+    alive = weakref.ref(work)
+    _threads.run(3, work)
+    del work
+    assert alive() is None
+
+
+# Processes: as a script of their own, in which every warning is an error
+
+FIT = """
+import hashlib, os, signal, sys, threading, time
+import numpy as np
+from fastbp import Network, _threads, _training
+
+_training.PER_THREAD = 1  # the smallest step is shared by two threads
+rng = np.random.default_rng(0)
+X, y = rng.uniform(size=(40, 7)), rng.integers(0, 3, 40)
+
+def fit(n_threads=2):
+    net = Network([7, 5, 3])
+    net.fit(X, y, epochs=2, batch_size=9, n_threads=n_threads)
+    return hashlib.sha256(net.parameters.tobytes()).hexdigest()
+
+expected = fit(1)
+
+def is_right():
+    return fit() == expected and len(_threads._idle) == 1
+"""
+
+IN_CHILD = """
+def in_child(question):
+    # whether the answer of a child to the question is yes, and it ends within 30 s
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if question() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def script(body, *arguments, tmp_path, within=100):
+    """Run it in a process of its own, which must end well, and without a word on stderr."""
+    __tracebackhide__ = True
+    path = tmp_path / "script.py"
+    path.write_text(FIT + body)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "error"),
+            # said by os.fork() from Python 3.12 on; it is right, hence these tests
+            *("-W", "ignore:This process:DeprecationWarning"),
+            *(path, *arguments),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(fastbp.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
+
+
+@forks
+@pytest.mark.compiled
+def test_forked_children_and_their_children(tmp_path):
+    body = (
+        "assert is_right()\n"
+        "assert in_child(is_right)\n"
+        "assert in_child(lambda: in_child(is_right))\n"
+        "assert in_child(lambda: is_right() and in_child(is_right) and is_right())\n"
+        "assert is_right()\n"
+        "if os.fork() == 0:\n"
+        "    assert is_right()\n"
+        "    sys.exit()\n"
+        "assert os.wait()[1] == 0\n"
+    )
+    script(IN_CHILD + body, tmp_path=tmp_path)
+
+
+@forks
+@pytest.mark.compiled
+def test_fork_while_another_thread_has_a_run_going(tmp_path):
+    """Its workers do not exist in the child, nor does the thread that waits for them."""
+    body = """
+started, go_on = threading.Semaphore(0), threading.Event()
+
+def work():
+    started.release()
+    go_on.wait()
+
+runs = [threading.Thread(target=_threads.run, args=(2, work)) for _ in range(2)]
+for thread in runs:
+    thread.start()
+for _ in range(4):
+    started.acquire()
+with _threads._idle_lock:
+    pass
+assert in_child(is_right)
+with _threads._idle_lock:  # held by a thread that the child does not have
+    assert in_child(is_right)
+assert in_child(lambda: in_child(is_right))
+assert fit() == expected
+go_on.set()
+for thread in runs:
+    thread.join()
+assert fit() == expected
+"""
+    script(IN_CHILD + body, tmp_path=tmp_path)
+
+
+@forks
+@pytest.mark.compiled
+def test_fork_while_another_thread_trains(tmp_path):
+    body = """
+ended = []
+
+def train():
+    while not ended:
+        assert fit() == expected
+
+other = threading.Thread(target=train)
+other.start()
+for _ in range(10):
+    time.sleep(0.003)
+    assert in_child(is_right)
+ended.append(True)
+other.join()
+"""
+    script(IN_CHILD + body, tmp_path=tmp_path)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(method, tmp_path):
+    multiprocessing = pytest.importorskip("multiprocessing")
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this platform has no {method}")
+    body = """
+import multiprocessing
+
+if __name__ == "__main__":
+    assert is_right()
+    context = multiprocessing.get_context(sys.argv[1])
+    with context.Pool(1) as pool:
+        answers = pool.map_async(fit, [2, 1, 2, 3]).get(60)
+    assert answers == [expected] * 4
+    assert is_right()
+"""
+    script(body, method, tmp_path=tmp_path)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert is_right()",
+        # a thread that is in the middle of a run, which nobody waits for
+        "run = threading.Thread(target=_threads.run, args=(2, threading.Event().wait), daemon=True)"
+        "\nrun.start()",
+        "train = threading.Thread(target=lambda: [fit() for _ in range(10**9)], daemon=True)"
+        "\ntrain.start()\ntime.sleep(0.05)",
+        # one that the interpreter waits for
+        "train = threading.Thread(target=lambda: [fit() for _ in range(20)])\ntrain.start()",
+        "import atexit\nassert is_right()\natexit.register(is_right)",
+    ],
+    ids=["used", "waiting", "training", "finishing", "atexit"],
+)
+def test_exit_is_quick_and_clean(body, tmp_path):
+    out = script(body + "\nprint(time.time())", tmp_path=tmp_path)
+    assert time.time() - float(out) < 10
