@@ -316,11 +316,12 @@ def rounded(exact, dtype):
     return np.dtype(dtype).type(x)
 
 
-def product_in_blocks(a, b, longest=64):
+def product_in_blocks(a, b, longest=128, chain=16):
     """a b, to the last bit as it is computed.
 
     Each sum over k is cut into as few equal blocks of at most ``longest`` terms as can be, the last
-    one perhaps shorter; each block is summed in fused multiply-adds, and the blocks in turn.
+    one perhaps shorter, and each block into chains of ``chain`` terms. A chain is summed in fused
+    multiply-adds; then the chains of a block are added in turn, and at last the blocks.
     """
     dtype, (n, n_terms), fan_out = a.dtype, a.shape, b.shape[1]
     n_blocks = -(-n_terms // longest)
@@ -329,10 +330,14 @@ def product_in_blocks(a, b, longest=64):
     for i, j in np.ndindex(n, fan_out):
         row, column = ([Fraction(float(x)) for x in line] for line in (a[i], b[:, j]))
         for start in range(0, n_terms, length):
-            total = dtype.type(0)
-            for k in range(start, min(start + length, n_terms)):
-                total = rounded(row[k] * column[k] + Fraction(float(total)), dtype)
-            result[i, j] = total if start == 0 else result[i, j] + total
+            stop = min(start + length, n_terms)
+            block = dtype.type(0)
+            for first in range(start, stop, chain):
+                total = dtype.type(0)
+                for k in range(first, min(first + chain, stop)):
+                    total = rounded(row[k] * column[k] + Fraction(float(total)), dtype)
+                block += total
+            result[i, j] = block if start == 0 else result[i, j] + block
     return result
 
 

@@ -53,7 +53,7 @@ ROOMS = {
     "kernels.cross_entropy": _VECTORS | {"kernels.rows", "kernels.softmax"},
     "kernels.sigmoid": _VECTORS,
     "kernels.products": {"_compile", "_llvm"},
-    "kernels.dense": _VECTORS | {"kernels.products"},
+    "kernels.dense": _VECTORS | {"kernels.products", "kernels.rows"},
     "kernels.update": _VECTORS,
     "kernels": _KERNELS,
     "_layout": {"kernels.dense"},

@@ -242,7 +242,7 @@ def test_special_values_stay_in_their_row_and_column(value, dtype):
 
 @by_columns_too
 @pytest.mark.compiled
-@pytest.mark.parametrize("n_terms", [1, 2, 3, 63, 64, 65, 127, 128, 129, 193])
+@pytest.mark.parametrize("n_terms", [1, 2, 15, 16, 17, 33, 127, 128, 129, 257, 300])
 def test_sums_are_made_in_blocks_of_fused_multiply_adds(n_terms, by_columns, dtype):
     """Panels of several tiles; the reference takes the entries one by one, in fractions."""
     shape = n_rows, columns = 2 * TILE_HEIGHT + 1, panel_width_of(dtype) - 1
@@ -275,14 +275,14 @@ def test_bits_do_not_depend_on_the_number_of_rows(n_terms, dtype):
 
 
 def test_sums_are_cut_into_equal_blocks():
-    assert products.DEPTH == 64
-    for n, length in ((1, 1), (63, 63), (64, 64), (65, 33), (128, 64), (129, 43), (193, 49)):
+    assert products.DEPTH == 128
+    for n, length in ((1, 1), (127, 127), (128, 128), (129, 65), (256, 128), (257, 86), (385, 97)):
         assert sizes(np.empty(0), n)[0] == length
     for n in range(1, 1000):
         length = sizes(np.empty(0), n)[0]
-        assert 1 <= length <= 64
+        assert 1 <= length <= 128
         n_blocks = -(-n // length)
-        assert n_blocks == -(-n // 64)  # as few as can be
+        assert n_blocks == -(-n // 128)  # as few as can be
         assert length == -(-n // n_blocks)  # and as equal
 
 

@@ -228,6 +228,8 @@ def test_product_in_blocks_worked_by_hand():
     assert reference.product_in_blocks(row, ones, longest=5) == big
     assert reference.product_in_blocks(row, ones, longest=4) == big + 2  # 3 and 2 terms
     assert reference.product_in_blocks(row, ones, longest=2) == big + 4  # 2, 2 and 1
+    assert reference.product_in_blocks(row, ones, chain=3) == big + 2  # chains of 3 and 2 terms
+    assert reference.product_in_blocks(row, ones, chain=1) == big
     # (1 + e)(1 - e) - 1 = -e^2, if the product is not rounded before the sum
     e = np.float32(2**-20)
     row, column = np.array([[-1, 1 + e]], np.float32), np.array([[1], [1 - e]], np.float32)

@@ -2,8 +2,12 @@
 
 A tile of C = A B holds up to ``tile_height`` rows of up to ``panel_width`` numbers in accumulators.
 Every step of the loop over k loads one row of B, and multiplies it by one number of each row of A:
-a tile of 12 x 32 numbers makes 24 fused multiply-adds of 16 lanes for 14 loads.  What becomes of
-the sums, once the loop ends, is the difference between the two primitives here.
+a tile of 7 x 32 numbers makes 14 fused multiply-adds of 16 lanes for 9 loads.  What becomes of the
+sums, once the loop ends, is the difference between the two primitives here.
+
+Rounding errors grow with the length of a sum.  So only ``CHAIN`` products are summed in a row; the
+sums of the chains are added in a second set of accumulators, for the price of one addition in
+``CHAIN`` multiply-adds.
 """
 
 import platform
@@ -31,10 +35,14 @@ from fastbp._llvm.memory import first_lanes, masked_load, masked_store, read_vec
 BIT = ir.IntType(1)
 ROWS_A_POINTER = 3
 
+# Products summed in a row, before their sum is added to that of the chains before
+CHAIN = 16
+
 
 def _tile_shape() -> tuple[int, int]:
-    """Rows, and lanes values a row, of which the accumulators and one row of B fit in registers.
+    """Rows, and lanes values a row, of which both sets of accumulators fit in registers.
 
+    Or nearly so: the second set is used once in a chain, and may lie in the first-level cache.
     Numbers do not depend on it: only which of them are computed side by side.
     """
     features = config.CPU_FEATURES
@@ -42,10 +50,10 @@ def _tile_shape() -> tuple[int, int]:
         named = config.CPU_NAME not in (None, "host")
         features = "" if named else llvm.get_host_cpu_features().flatten()
     if "+avx512f" in features:
-        return 12, 2  # 32 registers of a lanes value
+        return 7, 2  # 32 registers of a lanes value
     if platform.machine().lower() in ("x86_64", "amd64") and "+avx" not in features:
         return 3, 1  # 16 registers of a quarter of one
-    return 6, 1  # AVX2: 16 registers of half of one; NEON: 32 registers of a quarter
+    return 6, 1  # AVX2: 16 registers of half of one; NEON: 32 of a quarter
 
 
 TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
@@ -110,7 +118,7 @@ def _hide(builder: Any, pointer: Any) -> Any:
 
 
 def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
-    """The loop over k: sums[row][register]."""
+    """The loops over k: sums[row][register]."""
     a, a_row, a_k, b, b_k, count = operands
     # A pointer for every ROWS_A_POINTER rows of a, which LLVM must not see to belong together: it
     # would keep one pointer, and step it from row to row and on to the next k, in a chain of
@@ -119,44 +127,65 @@ def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
         _hide(builder, builder.gep(a, [builder.mul(a_row, constant(INT64, r))])) if r else a
         for r in range(0, height, ROWS_A_POINTER)
     ]
-    before = builder.block
-    loop, done = (builder.append_basic_block(part) for part in ("loop", "done"))
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    left, b_now = builder.phi(INT64), builder.phi(b.type)
-    a_now = [builder.phi(a.type) for _ in groups]
-    sums = [[builder.phi(vector) for vector in vectors] for _ in range(height)]
-    b_row = [
-        read_vector(builder, b_now, constant(INT64, v * vectors[0].count), vector)
-        for v, vector in enumerate(vectors)
-    ]
-    grown = []
-    for r, row_sums in enumerate(sums):
-        group, within = divmod(r, ROWS_A_POINTER)
-        place = builder.gep(a_now[group], [builder.mul(a_row, constant(INT64, within))])
-        factor = splat(builder, builder.load(place), vectors[0].count)
-        grown.append(
-            [
-                call_intrinsic(builder, "llvm.fma", b_v.type, [factor, b_v, total])
-                for b_v, total in zip(b_row, row_sums, strict=True)
-            ]
-        )
-    left_next = builder.sub(left, constant(INT64, 1))
-    for phi, initial, following in (
-        (left, count, left_next),
-        *((now, start, builder.gep(now, [a_k])) for now, start in zip(a_now, groups, strict=True)),
-        (b_now, b, builder.gep(b_now, [b_k])),
-        *(
-            (total, constant(total.type, 0.0), new)
-            for pair in zip(sums, grown, strict=True)
-            for total, new in zip(*pair, strict=True)
-        ),
-    ):
-        phi.add_incoming(initial, before)
-        phi.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed(">", left_next, constant(INT64, 0)), loop, done)
-    builder.position_at_end(done)
-    return grown
+    zeros = [constant(vector, 0.0) for _ in range(height) for vector in vectors]
+
+    def write_chain(chain: _Loop) -> list[Any]:
+        """One k: every sum grows by one product."""
+        b_now, *state = chain.state
+        a_now, sums = state[: len(groups)], state[len(groups) :]
+        b_row = [
+            read_vector(builder, b_now, constant(INT64, v * vectors[0].count), vector)
+            for v, vector in enumerate(vectors)
+        ]
+        grown: list[Any] = []
+        for r in range(height):
+            group, within = divmod(r, ROWS_A_POINTER)
+            place = builder.gep(a_now[group], [builder.mul(a_row, constant(INT64, within))])
+            factor = builder.load(place)
+            for b_v in b_row:
+                operands = [splat(builder, factor, b_v.type.count), b_v, sums[len(grown)]]
+                grown.append(call_intrinsic(builder, "llvm.fma", b_v.type, operands))
+        return [
+            builder.gep(p, [step]) for p, step in [(b_now, b_k), *((p, a_k) for p in a_now)]
+        ] + grown
+
+    def write_chains(chains: _Loop) -> list[Any]:
+        """CHAIN terms (or what is left) summed from nothing, then added."""
+        n_pointers = 1 + len(groups)
+        pointers, sums = chains.state[:n_pointers], chains.state[n_pointers:]
+        is_short = builder.icmp_signed("<", chains.left, constant(INT64, CHAIN))
+        length = builder.select(is_short, chains.left, constant(INT64, CHAIN))
+        chain = _Loop(builder, length, 1, [*pointers, *zeros], write_chain)
+        terms = chain.result[n_pointers:]
+        added = [builder.fadd(x, y) for x, y in zip(sums, terms, strict=True)]
+        return [*chain.result[:n_pointers], *added]
+
+    chains = _Loop(builder, count, CHAIN, [b, *groups, *zeros], write_chains)
+    flat = iter(chains.result[1 + len(groups) :])
+    return [[next(flat) for _ in vectors] for _ in range(height)]
+
+
+class _Loop:
+    """A loop that counts ``left`` down by ``step`` to nothing; ``write`` returns the next state."""
+
+    def __init__(self, builder: Any, left: Any, step: int, state: list[Any], write: Any) -> None:
+        before = builder.block
+        start = builder.append_basic_block("loop")
+        builder.branch(start)
+        builder.position_at_end(start)
+        self.left = builder.phi(INT64)
+        self.state = [builder.phi(value.type) for value in state]
+        self.result: list[Any] = write(self)
+        left_next = builder.sub(self.left, constant(INT64, step))
+        for phi, first, following in zip(
+            [self.left, *self.state], [left, *state], [left_next, *self.result], strict=True
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(following, builder.block)
+        done = builder.append_basic_block("done")
+        more = builder.icmp_signed(">", left_next, constant(INT64, 0))
+        builder.cbranch(more, start, done)
+        builder.position_at_end(done)
 
 
 class _Matrix:
@@ -254,6 +283,8 @@ def add_products(
 ) -> None:
     """c[r, j] <- (0 if first, else c[r, j]) + sum_k a[r, k] b[k, j], for 1 <= count values of k.
 
+    Each ``CHAIN`` terms are summed on their own, and these sums added up.
+
     a[r, k] lies at ``r * a_row + k * a_k``, the rows of b and c ``b_k`` and ``c_row`` apart.  At
     most ``tile_height()`` rows and ``panel_width(c)`` columns; b is read in whole registers.
     """
@@ -265,8 +296,11 @@ def add_products(
 
 def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
     total = np.zeros(columns, a.dtype)
-    for k in range(count):
-        total = fma(a[k * a_k], b[k * b_k : k * b_k + columns], total)
+    for start in range(0, count, CHAIN):
+        chain = np.zeros(columns, a.dtype)
+        for k in range(start, min(start + CHAIN, count)):
+            chain = fma(a[k * a_k], b[k * b_k : k * b_k + columns], chain)
+        total = total + chain
     return total
 
 

@@ -15,10 +15,12 @@ from fastbp._llvm import (
     fill,
     flat,
     fma,
+    is_double,
     load_first,
     offset,
     panel_width,
     prefetch,
+    select,
     stack_row,
     store_first,
     widen,
@@ -33,9 +35,10 @@ from fastbp.kernels.products import (
     in_place,
     turn_block,
 )
+from fastbp.kernels.rows import add_exactly
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
-GROUP = 48
+GROUP = 56
 GROUP_REGISTERS = 2 * GROUP
 
 # The distance of neighbours. Not a literal, of which each place would be compiled for on its own.
@@ -204,11 +207,17 @@ def descend_rows(
 
 @inlined
 def column_sums(delta, delta_row, n, j, fan_out):
-    """sum_i delta_ij for the register of columns at j, in float64."""
+    """sum_i delta_ij for the register of columns at j, in float64; of float64, compensated."""
     total = widen(load_first(delta, j, fan_out - j, 0.0))
+    lost = 0.0 * total
     for i in range(1, n):
-        total = total + widen(load_first(offset(delta, i * delta_row), j, fan_out - j, 0.0))
-    return total
+        part = widen(load_first(offset(delta, i * delta_row), j, fan_out - j, 0.0))
+        if is_double(delta):
+            total, lost = add_exactly(total, lost, part)
+        else:
+            total = total + part
+    # what an infinite sum has lost is NaN
+    return select(lost == lost, total + lost, total)
 
 
 @kernel
@@ -225,8 +234,8 @@ def dense_forward(a_prev, w, b, z):
 
     Notes
     -----
-    Sums are cut into equal blocks of at most 64 terms.  A row of z does not depend on the others,
-    not by a bit.
+    Sums are cut into equal blocks of at most 128 terms, and these into chains of 16.  A row of z
+    does not depend on the others, not by a bit.
 
     Examples
     --------
@@ -347,7 +356,7 @@ def bias_gradient(delta, grad_b):
 
     Notes
     -----
-    Summed in float64.
+    Summed in float64; sums of float64 are compensated.
 
     Examples
     --------

@@ -1,10 +1,11 @@
 """What the matrix products of a layer share: how their sums and their matrices are cut.
 
 Each entry of a product is a sum over k in one order, which depends on the number of its terms
-alone: they are cut into equal blocks, each block is summed in fused multiply-adds from its first
-term on, and the blocks' sums are added in turn.  So an entry's bits depend neither on the tile that
-it falls in, nor on the batch, nor on the thread; and its error grows with the length of a block and
-the number of blocks, not with their product.
+alone: they are cut into equal blocks of at most ``DEPTH``, a block into chains of 16; a chain is
+summed in fused multiply-adds from its first term on, the chains' sums are added in turn, then the
+blocks' sums.  So an entry's bits depend neither on the tile that it falls in, nor on the batch, nor
+on the thread; and its error grows with the length of a chain and the numbers of chains and blocks,
+not with their product.
 
 Matrices are given by an address and the distance between rows.  The right-hand one is read in
 panels, as wide as a tile; a block of a panel, ``DEPTH`` rows of it, stays in the first-level cache
@@ -24,8 +25,8 @@ from fastbp._llvm import (
     width,
 )
 
-# Terms summed before their sum is added to the others'
-DEPTH = 64
+# Rows of a block of B, which stays in the first-level cache while the tiles of C pass over it
+DEPTH = 128
 
 # A block that is copied, in registers
 BLOCK = 2 * DEPTH
