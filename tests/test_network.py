@@ -243,6 +243,27 @@ def test_fit_agrees_with_scikit_learn(data):
     np.testing.assert_allclose(net.predict_proba(X), peer.predict_proba(X), rtol=0, atol=1e-9)
 
 
+def test_fit_agrees_with_torch(data):
+    torch = pytest.importorskip("torch", reason="compares with torch, which is not installed")
+    X, y = data
+    net = Network(SIZES, dtype="float64")
+    parameters = [torch.tensor(p, requires_grad=True) for p in (*net.weights, *net.biases)]
+    weights, biases = parameters[:3], parameters[3:]
+    descent = torch.optim.SGD(parameters, lr=0.3, momentum=0.9)
+    inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
+    for start in 5 * list(range(0, 61, 8)):
+        a = inputs[start : start + 8]
+        for w, b in zip(weights[:-1], biases[:-1], strict=True):
+            a = torch.sigmoid(a @ w + b)
+        z = a @ weights[-1] + biases[-1]
+        descent.zero_grad()
+        torch.nn.functional.cross_entropy(z, labels[start : start + 8]).backward()
+        descent.step()
+    net.fit(X, y, epochs=5, batch_size=8, learning_rate=0.3, shuffle=False)
+    for ours, theirs in zip(net.weights + net.biases, parameters, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=0, atol=1e-9)
+
+
 @pytest.mark.compiled
 def test_it_learns(data, dtype):
     X, y = data
