@@ -248,9 +248,17 @@ def test_errors_are_raised_after_all_have_ended(failing, raised, error):
     assert ended.count(None) == 3
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, also where the tests run in the background, and inherit that it does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
 @pytest.mark.parametrize("n_threads", [2, 4])
-def test_ctrl_c_does_not_end_the_wait(n_threads):
+def test_ctrl_c_does_not_end_the_wait(n_threads, ctrl_c):
     numbers, ended = itertools.count(), []
 
     def work():
@@ -271,7 +279,7 @@ def test_ctrl_c_does_not_end_the_wait(n_threads):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals to threads are POSIX")
-def test_ctrl_c_within_the_callers_part():
+def test_ctrl_c_within_the_callers_part(ctrl_c):
     ended = []
 
     def work():
