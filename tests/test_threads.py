@@ -250,7 +250,7 @@ def test_errors_are_raised_after_all_have_ended(failing, raised, error):
 
 @pytest.fixture
 def ctrl_c():
-    """Ctrl-C interrupts, also where the tests run in the background, and inherit that it does not."""
+    """Ctrl-C interrupts, also where the tests run in the background, which would ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
