@@ -1,67 +1,87 @@
-"""Softmax, and the cost with its gradient, over rows of logits."""
+"""The kernels over rows of logits."""
 
 import numpy as np
 
-import fastbp
+from ._common import DTYPES, Prepared, part
 
 SHAPES = {
     "128 x 10": (128, 10),
-    "65536 x 10": (65536, 10),
     "4096 x 100": (4096, 100),
+    "65536 x 10": (65536, 10),
     "1024 x 1000": (1024, 1000),
     "256 x 32000": (256, 32000),
     "64 x 128000": (64, 128000),
 }
+FEW_SHAPES = ["128 x 10", "4096 x 100", "1024 x 1000"]
+LOGITS = 1_000_000  # what a timed call goes through at least, in as many calls as it takes
 
 
-class _RowKernel:
-    """Logits, outputs and a compiled kernel.
-
-    asv times single calls where there is a ``setup``, and 128 rows of 10 take a few microseconds:
-    one timed call handles a million logits or more, in as many calls of the kernel as it takes.
-    """
-
-    params = (list(SHAPES), ["float32", "float64"])
+class _Rows(Prepared):
+    params = (list(SHAPES), DTYPES)
     param_names = ("rows x classes", "dtype")
     version = "1"
 
-    def setup(self, shape, dtype):
+    def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
         rng = np.random.default_rng(0)
         self.z = 3 * rng.standard_normal((n, n_classes), dtype)
         self.labels = rng.integers(0, n_classes, n)
-        self.row_weight = np.empty(0)
         self.loss = np.zeros(n, dtype)
+        self.row_weight = np.empty(0)  # every row weighs one
         self.result = np.zeros_like(self.z)
-        self.repeats = range(max(1, 1_000_000 // self.z.size))
-        self.kernel = self.find_kernel()
-        self.arguments = self.rows(slice(2))
-        self.time_rows()  # compile
-        self.arguments = self.rows(slice(None))
-        self.kernel(*self.arguments)  # touch
+        self.kernel = part(self.name)
+        self.kernel(*self.arguments(slice(2)))  # compile
+        self.kernel(*self.arguments(slice(None)))  # touch
+        self.repeats = range(max(1, LOGITS // self.z.size))
 
-    def time_rows(self, *_):
-        kernel, arguments = self.kernel, self.arguments
+    def time_rows(self, shape, dtype):
+        kernel, arguments = self.kernel, self.arguments(slice(None))
         for _ in self.repeats:
             kernel(*arguments)
 
 
-class Softmax(_RowKernel):
-    """fastbp.kernels.softmax"""
+class Softmax(_Rows):
+    name = "kernels.softmax"
 
-    def find_kernel(self):
-        return fastbp.kernels.softmax
-
-    def rows(self, rows):
+    def arguments(self, rows):
         return self.z[rows], self.result[rows]
 
 
-class CostAndGradient(_RowKernel):
-    """fastbp.kernels.softmax_cross_entropy"""
+class LogSoftmax(Softmax):
+    name = "kernels.log_softmax"
+    params = (FEW_SHAPES, DTYPES)
 
-    def find_kernel(self):
-        return fastbp.kernels.softmax_cross_entropy
 
-    def rows(self, rows):
+class LogSumExp(_Rows):
+    name = "kernels.logsumexp"
+    params = (FEW_SHAPES, DTYPES)
+
+    def arguments(self, rows):
+        return self.z[rows], self.loss[rows]
+
+
+class CostAndGradient(_Rows):
+    """One label a row."""
+
+    name = "kernels.softmax_cross_entropy"
+
+    def arguments(self, rows):
         labels, loss = self.labels[rows], self.loss[rows]
         return self.z[rows], labels, self.row_weight, loss, self.result[rows], 1 / len(self.z)
+
+
+class CostAndGradientOfTargets(_Rows):
+    """A row of target probabilities a row."""
+
+    name = "kernels.softmax_cross_entropy_targets"
+    params = (FEW_SHAPES, DTYPES)
+
+    def prepare(self, shape, dtype):
+        n, n_classes = SHAPES[shape]
+        self.targets = np.random.default_rng(1).random((n, n_classes), dtype)
+        self.targets /= self.targets.sum(axis=1, keepdims=True)
+        super().prepare(shape, dtype)
+
+    def arguments(self, rows):
+        targets, loss = self.targets[rows], self.loss[rows]
+        return self.z[rows], targets, self.row_weight, loss, self.result[rows], 1 / len(self.z)

@@ -1,6 +1,7 @@
 """What the machine can do, and what is installed on it."""
 
 import platform
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from comparison.timing import optional, repeated, time_block
 from fastbp import kernels
 
+threadpoolctl = optional("threadpoolctl")
 torch = optional("torch")
 
 LIBRARIES = (
@@ -24,7 +26,12 @@ LIBRARIES = (
 
 
 def set_threads(n_threads: int) -> None:
-    """Allow so many in the libraries that do not go by the cores of the process."""
+    """Allow so many in the libraries that do not go by the cores of the process.
+
+    NumPy's BLAS counted them when it was loaded: its threads on one core wait for each other.
+    """
+    if threadpoolctl is not None:
+        threadpoolctl.threadpool_limits(n_threads)
     if torch is not None:
         torch.set_num_threads(n_threads)
 
@@ -43,31 +50,33 @@ def versions() -> str:
     return "\n".join(lines)
 
 
+def matrix_product(multiply=np.matmul, wrap=np.asarray) -> tuple[Callable[[], object], int]:
+    """A large float32 matrix product, and how many multiply-adds a call of it makes."""
+    n = 1024
+    left, right = map(wrap, np.random.default_rng(0).random((2, n, n), np.float32))
+    product = wrap(np.empty((n, n), np.float32))
+    return lambda: multiply(left, right, out=product), n**3
+
+
+def layer() -> tuple[Callable[[], object], int]:
+    """fastbp's own product, of a size that stays within the caches."""
+    rng = np.random.default_rng(0)
+    a_prev, w = rng.random((256, 512), np.float32), rng.random((512, 512), np.float32)
+    b, z = np.zeros(512, np.float32), np.empty((256, 512), np.float32)
+    return lambda: kernels.dense_forward(a_prev, w, b, z), 256 * 512 * 512
+
+
 def multiply_add_rate(rounds: int = 20) -> tuple[float, str]:
     """Multiply-adds a second of the fastest float32 matrix product here, and which that was.
 
     The fastest of all rounds, not their median: the rate is a limit, not a habit.
     """
-    rng = np.random.default_rng(0)
-    left, right = rng.random((2, 1024, 1024), np.float32)
-    batch, w, b = left[:256, :512].copy(), right[:512, :512].copy(), np.zeros(512, np.float32)
-    product, z = np.empty_like(left), np.empty((256, 512), np.float32)
     candidates = {
-        "NumPy's BLAS, 1024 x 1024 x 1024": (
-            lambda: np.matmul(left, right, out=product),
-            1024**3,
-        ),
-        "dense_forward, 256 x 512 x 512": (
-            lambda: kernels.dense_forward(batch, w, b, z),
-            256 * 512 * 512,
-        ),
+        "NumPy's BLAS, 1024 x 1024 x 1024": matrix_product(),
+        "dense_forward, 256 x 512 x 512": layer(),
     }
     if torch is not None:
-        tensors = [torch.from_numpy(array) for array in (left, right, product)]
-        candidates["torch, 1024 x 1024 x 1024"] = (
-            lambda: torch.mm(*tensors[:2], out=tensors[2]),
-            1024**3,
-        )
+        candidates["torch, 1024 x 1024 x 1024"] = matrix_product(torch.mm, torch.from_numpy)
     rates = dict.fromkeys(candidates, 0.0)
     for _ in range(rounds):
         for name, (call, multiply_adds) in candidates.items():

@@ -1,5 +1,7 @@
 """Probabilities of one row, and of many, by the network 784-30-10 in float32 on one thread."""
 
+import inspect
+
 import numpy as np
 
 from comparison.timing import (
@@ -36,18 +38,11 @@ MANY_ROWS_GOAL = 1.3  # ONNX Runtime / fastbp
 
 
 def report(options) -> list[Result]:
-    rng = np.random.default_rng(0)
-    parameters = [
-        (rng.standard_normal(shape, np.float32) / 10, rng.standard_normal(shape[1], np.float32))
-        for shape in ((784, 30), (30, 10))
-    ]
-    x = rng.random((MANY_ROWS, 784), np.float32)
+    parameters, x = problem()
     results = []
     for n in (1, MANY_ROWS):
         candidates = predictors(parameters, x[:n])
-        expected = candidates["fastbp"]()
-        for name, call in candidates.items():
-            np.testing.assert_allclose(call(), expected, 1e-4, 1e-7, err_msg=f"{n} rows: {name}")
+        prove_equal(candidates)
         blocks = {name: repeated(call) for name, call in candidates.items()}
         calls = {name: calls_in_a_block(block, BLOCK_SECONDS) for name, block in blocks.items()}
         timing = take_turns(blocks, calls, options.rounds or ROUNDS)
@@ -71,10 +66,29 @@ def report(options) -> list[Result]:
     return results
 
 
+def problem() -> tuple[Parameters, np.ndarray]:
+    rng = np.random.default_rng(0)
+    parameters = [
+        (rng.standard_normal(shape, np.float32) / 10, rng.standard_normal(shape[1], np.float32))
+        for shape in ((784, 30), (30, 10))
+    ]
+    return parameters, rng.random((MANY_ROWS, 784), np.float32)
+
+
+def prove_equal(candidates: dict) -> None:
+    expected = candidates["fastbp"]()
+    for name, call in candidates.items():
+        np.testing.assert_allclose(
+            call(), expected, 1e-4, 1e-7, err_msg=f"{len(expected)} rows: {name}"
+        )
+
+
 def predictors(parameters: Parameters, x: np.ndarray) -> dict:
     """Each call returns the probabilities of the rows of ``x`` as an array."""
     network = fastbp_network(parameters)
-    candidates = {"fastbp": lambda: network.predict_proba(x, n_threads=1)}
+    has_threads = "n_threads" in inspect.signature(network.predict_proba).parameters
+    threads = {"n_threads": 1} if has_threads else {}  # as in the trainer
+    candidates = {"fastbp": lambda: network.predict_proba(x, **threads)}
     if onnx is not None and onnxruntime is not None:
         session = onnx_session(parameters)
         candidates["onnxruntime"] = lambda: session.run(None, {"x": x})[0]

@@ -1,12 +1,12 @@
 """Training steps: whole epochs of momentum SGD in float32, the shuffled mini-batches gathered."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from comparison import reference
 from comparison.machine import multiply_add_rate
+from comparison.sizes import SIZES, Size
 from comparison.timing import (
     MET,
     Result,
@@ -21,34 +21,6 @@ from comparison.trainers import INSTALLED, Problem, trainers
 ROUNDS = 9
 # Several epochs of a small network: what a call of fit does once should weigh as in real training.
 BLOCK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Size:
-    id: str
-    layers: tuple[int, ...]
-    batch: int
-    rows: int
-    goal: float
-
-    @property
-    def steps(self) -> int:
-        return self.rows // self.batch
-
-    @property
-    def multiply_adds(self) -> int:
-        """In a step: three matrix products a layer, of which the first layer needs only two."""
-        per_layer = [fan_in * fan_out for fan_in, fan_out in pairwise(self.layers)]
-        return self.batch * (3 * sum(per_layer) - per_layer[0])
-
-
-SIZES = (
-    Size("XS", (64, 32, 10), 32, 20000, 3.5),
-    Size("S", (784, 30, 10), 10, 20000, 4),
-    Size("M", (784, 100, 10), 32, 20000, 2.2),
-    Size("L", (784, 512, 512, 10), 128, 6400, 1.2),
-    Size("XL", (784, 2048, 2048, 10), 512, 4096, 1.05),
-)
 
 
 def report(options) -> list[Result]:

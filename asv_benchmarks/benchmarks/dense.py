@@ -1,0 +1,65 @@
+"""The matrix kernels of one layer, and the update of its weights."""
+
+import numpy as np
+
+from ._common import DTYPES, Prepared, part
+
+SHAPES = {
+    "32 x 784 x 100": (32, 784, 100),
+    "128 x 512 x 512": (128, 512, 512),
+}
+MULTIPLY_ADDS = 33_000_000  # what a timed call makes at least, in as many calls as it takes
+
+
+class _Dense(Prepared):
+    params = (list(SHAPES), DTYPES)
+    param_names = ("batch x fan_in x fan_out", "dtype")
+    version = "1"
+
+    def prepare(self, shape, dtype):
+        n, fan_in, fan_out = SHAPES[shape]
+        rng = np.random.default_rng(0)
+        self.a_prev = rng.random((n, fan_in), dtype)
+        self.delta = rng.standard_normal((n, fan_out), dtype)
+        self.w = rng.standard_normal((fan_in, fan_out), dtype)
+        self.b = np.zeros(fan_out, dtype)
+        self.z = np.zeros_like(self.delta)
+        self.delta_prev = np.zeros_like(self.a_prev)
+        self.grad_w, self.velocity = np.zeros_like(self.w), np.zeros_like(self.w)
+        self.kernel = part(self.name)
+        self.kernel(*self.arguments())  # compile, touch
+        self.repeats = range(max(1, MULTIPLY_ADDS // (n * fan_in * fan_out)))
+
+    def time_layer(self, shape, dtype):
+        kernel, arguments = self.kernel, self.arguments()
+        for _ in self.repeats:
+            kernel(*arguments)
+
+
+class Forward(_Dense):
+    name = "kernels.dense_forward"
+
+    def arguments(self):
+        return self.a_prev, self.w, self.b, self.z
+
+
+class HiddenError(_Dense):
+    name = "kernels.hidden_error"
+
+    def arguments(self):
+        return self.delta, self.w, self.a_prev, self.delta_prev
+
+
+class WeightGradient(_Dense):
+    name = "kernels.weight_gradient"
+
+    def arguments(self):
+        return self.a_prev, self.delta, self.grad_w
+
+
+class MomentumStep(_Dense):
+    name = "kernels.momentum_step"
+
+    def arguments(self):
+        # The gradient is zero: however often this is called, the numbers stay ordinary.
+        return self.w, self.grad_w, self.velocity, 0.1, 0.9

@@ -1,0 +1,66 @@
+"""The elementary functions: called from a compiled loop, and the kernels over arrays."""
+
+import numba
+import numpy as np
+
+from ._common import DTYPES, Prepared, part
+
+SHAPES = {"1024": (1, 1024), "1024 x 1024": (1024, 1024)}
+NUMBERS = 1_000_000  # what a timed call goes through, in as many calls as it takes
+
+
+def loop_over(function):
+    """A compiled loop of a user's. Not cached: Numba would keep it when fastbp changes."""
+
+    @numba.njit
+    def loop(x, result):
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                result[i, j] = function(x[i, j])
+
+    return loop
+
+
+class _Elementary(Prepared):
+    params = (list(SHAPES), DTYPES)
+    param_names = ("shape", "dtype")
+    version = "1"
+
+    def prepare(self, shape, dtype):
+        self.x = np.random.default_rng(0).uniform(*self.interval, SHAPES[shape]).astype(dtype)
+        self.result = np.zeros_like(self.x)
+        self.job = self.find()
+        self.job(self.x, self.result)  # compile, touch
+        self.repeats = range(max(1, NUMBERS // self.x.size))
+
+    def time_numbers(self, shape, dtype):
+        for _ in self.repeats:
+            self.job(self.x, self.result)
+
+
+class Exp(_Elementary):
+    interval = (-50, 50)
+
+    def find(self):
+        return loop_over(part("kernels.exp"))
+
+
+class Log1p(_Elementary):
+    interval = (0, 1)
+
+    def find(self):
+        return loop_over(part("kernels.log1p"))
+
+
+class Sigmoid(_Elementary):
+    interval = (-20, 20)
+
+    def find(self):
+        return part("kernels.sigmoid_forward")
+
+
+class SigmoidDerivative(_Elementary):
+    interval = (-20, 20)
+
+    def find(self):
+        return part("kernels.sigmoid_prime")

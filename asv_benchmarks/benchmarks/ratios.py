@@ -1,0 +1,149 @@
+"""Times of fastbp over those of others, measured in turns within one process.
+
+On machines that others use as well these hold where times do not. All are on one core. The results
+of the two are proved equal first. An implementation that is not installed is skipped.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+
+from ._common import SIZES, STEPS, part
+
+ROUNDS = 7
+BLOCK_SECONDS = 0.02
+EPOCH_SECONDS = 0.05
+MODULES = {"scikit-learn": "sklearn"}  # of the implementations that are not called as theirs are
+
+
+def comparison(name):
+    """A module of the package `comparison`: imported when used, for it imports the peers."""
+    return importlib.import_module(f"comparison.{name}")
+
+
+def pick(candidates, implementation):
+    return {name: candidates[name] for name in ("fastbp", implementation)}
+
+
+class _OnOneCore:
+    """One block of fastbp and one of another implementation, in turns; `candidates` makes them."""
+
+    unit = "time of fastbp / time of the other"
+    timeout = 300
+    version = "1"
+
+    def setup(self, implementation):
+        if importlib.util.find_spec(MODULES.get(implementation, implementation)) is None:
+            raise NotImplementedError(f"{implementation} is not installed")
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        comparison("machine").set_threads(1)
+        self.timing = comparison("timing")
+
+    def ratio(self, blocks, implementation, block_seconds=BLOCK_SECONDS):
+        calls = {
+            name: self.timing.calls_in_a_block(block, block_seconds)
+            for name, block in blocks.items()
+        }
+        return 1 / self.timing.take_turns(blocks, calls, ROUNDS).ratio(implementation)
+
+
+class Rows(_OnOneCore):
+    """The checked functions over rows of logits."""
+
+    params = (["128 x 10", "4096 x 100", "256 x 32000"], ["float32"], [1], ["scipy", "torch"])
+    param_names = ("rows x classes", "dtype", "threads", "implementation")
+
+    def setup(self, shape, dtype, n_threads, implementation):
+        super().setup(implementation)
+        part("softmax"), part("softmax_cross_entropy")
+        shape = tuple(map(int, shape.split(" x ")))
+        self.cost_and_gradient, self.softmax = comparison("rows").jobs([shape])
+        for job in (self.cost_and_gradient, self.softmax):
+            job.candidates = pick(job.candidates, implementation)
+            job.prove_equal()
+
+    def track_cost_and_gradient(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.cost_and_gradient, implementation)
+
+    def track_softmax(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.softmax, implementation)
+
+    def ratio_of(self, job, implementation):
+        repeated = self.timing.repeated
+        blocks = {name: repeated(call) for name, call in job.candidates.items()}
+        return self.ratio(blocks, implementation)
+
+
+class Steps(_OnOneCore):
+    """Epochs of training steps."""
+
+    params = (list(SIZES), ["float32"], [1], ["scikit-learn", "torch", "jax"])
+    param_names = ("layers x batch", "dtype", "threads", "implementation")
+
+    def setup(self, size, dtype, n_threads, implementation):
+        super().setup(implementation)
+        part("Network")
+        trainers, training = comparison("trainers"), comparison("training")
+        self.pick(
+            {n: n for n, installed in trainers.INSTALLED.items() if installed}, implementation
+        )
+        size = dataclasses.replace(SIZES[size], rows=STEPS[size] * SIZES[size].batch)
+        problem = training.make_problem(size)
+        self.trainers = trainers.trainers(("fastbp", implementation), problem, n_threads)
+        training.prove_equal(size, problem, self.trainers)
+
+    def track_steps(self, size, dtype, n_threads, implementation):
+        blocks = {name: trainer.train for name, trainer in self.trainers.items()}
+        return self.ratio(blocks, implementation, EPOCH_SECONDS)
+
+
+class Probabilities(_OnOneCore):
+    """Predictions by 784-30-10."""
+
+    params = (["1", "2000"], ["float32"], [1], ["scikit-learn", "torch", "jax", "onnxruntime"])
+    param_names = ("rows", "dtype", "threads", "implementation")
+
+    def setup(self, rows, dtype, n_threads, implementation):
+        super().setup(implementation)
+        part("Network")
+        prediction = comparison("prediction")
+        parameters, x = prediction.problem()
+        candidates = prediction.predictors(parameters, x[: int(rows)])
+        self.candidates = pick(candidates, implementation)
+        prediction.prove_equal(self.candidates)
+
+    def track_predict_proba(self, rows, dtype, n_threads, implementation):
+        repeated = self.timing.repeated
+        blocks = {name: repeated(call) for name, call in self.candidates.items()}
+        return self.ratio(blocks, implementation)
+
+
+class MultiplyAdds(_OnOneCore):
+    """Training steps against a large matrix product by NumPy's BLAS, at the same moment.
+
+    The reciprocal of the share of the machine's multiply-add rate that training reaches.
+    """
+
+    params = (list(SIZES), ["float32"], [1])
+    param_names = ("layers x batch", "dtype", "threads")
+    unit = "time of a step / time of its multiply-adds in a matrix product"
+
+    def setup(self, size, dtype, n_threads):
+        super().setup("numpy")
+        part("Network")
+        self.size = dataclasses.replace(SIZES[size], rows=STEPS[size] * SIZES[size].batch)
+        problem = comparison("training").make_problem(self.size)
+        self.trainers = comparison("trainers").trainers(("fastbp",), problem, n_threads)
+        self.product, self.multiply_adds = comparison("machine").matrix_product()
+        self.trainers["fastbp"].train(1)
+
+    def track_steps(self, size, dtype, n_threads):
+        blocks = {
+            "fastbp": self.trainers["fastbp"].train,
+            "numpy": self.timing.repeated(self.product),
+        }
+        in_an_epoch = self.size.steps * self.size.multiply_adds
+        return self.ratio(blocks, "numpy", EPOCH_SECONDS) * self.multiply_adds / in_an_epoch
