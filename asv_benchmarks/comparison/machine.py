@@ -6,11 +6,11 @@ from importlib import metadata
 
 import numpy as np
 
-from comparison.timing import optional, repeated, time_block
+from comparison.timing import OptionalModule, repeated, time_block
 from fastbp import kernels
 
-threadpoolctl = optional("threadpoolctl")
-torch = optional("torch")
+threadpoolctl = OptionalModule("threadpoolctl")
+torch = OptionalModule("torch")
 
 LIBRARIES = (
     "fastbp",
@@ -30,9 +30,9 @@ def set_threads(n_threads: int) -> None:
 
     NumPy's BLAS counted them when it was loaded: its threads on one core wait for each other.
     """
-    if threadpoolctl is not None:
+    if threadpoolctl:
         threadpoolctl.threadpool_limits(n_threads)
-    if torch is not None:
+    if torch:
         torch.set_num_threads(n_threads)
 
 
@@ -75,7 +75,7 @@ def multiply_add_rate(rounds: int = 20) -> tuple[float, str]:
         "NumPy's BLAS, 1024 x 1024 x 1024": matrix_product(),
         "dense_forward, 256 x 512 x 512": layer(),
     }
-    if torch is not None:
+    if torch:
         candidates["torch, 1024 x 1024 x 1024"] = matrix_product(torch.mm, torch.from_numpy)
     rates = dict.fromkeys(candidates, 0.0)
     for _ in range(rounds):

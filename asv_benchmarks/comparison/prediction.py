@@ -6,10 +6,10 @@ import numpy as np
 
 from comparison.timing import (
     MET,
+    OptionalModule,
     Result,
     calls_in_a_block,
     met,
-    optional,
     print_head,
     print_line,
     repeated,
@@ -23,11 +23,11 @@ from comparison.trainers import (
     torch_model,
 )
 
-torch = optional("torch")
-jax = optional("jax")
-neural_network = optional("sklearn.neural_network")
-onnx = optional("onnx")
-onnxruntime = optional("onnxruntime")
+torch = OptionalModule("torch")
+jax = OptionalModule("jax")
+neural_network = OptionalModule("sklearn.neural_network")
+onnx = OptionalModule("onnx")
+onnxruntime = OptionalModule("onnxruntime")
 
 ROUNDS = 25
 BLOCK_SECONDS = 5e-3
@@ -89,10 +89,10 @@ def predictors(parameters: Parameters, x: np.ndarray) -> dict:
     has_threads = "n_threads" in inspect.signature(network.predict_proba).parameters
     threads = {"n_threads": 1} if has_threads else {}  # as in the trainer
     candidates = {"fastbp": lambda: network.predict_proba(x, **threads)}
-    if onnx is not None and onnxruntime is not None:
+    if onnx and onnxruntime:
         session = onnx_session(parameters)
         candidates["onnxruntime"] = lambda: session.run(None, {"x": x})[0]
-    if torch is not None:
+    if torch:
         model = torch.nn.Sequential(torch_model(parameters), torch.nn.Softmax(dim=1)).eval()
         tensor = torch.from_numpy(x)
 
@@ -101,11 +101,11 @@ def predictors(parameters: Parameters, x: np.ndarray) -> dict:
                 return model(tensor).numpy()
 
         candidates["torch"] = with_torch
-    if jax is not None:
+    if jax:
         predict = jax.jit(lambda theta, x: jax.nn.softmax(jax_logits(theta, x)))
         theta, rows = jax.tree.map(jax.numpy.asarray, (parameters, x))
         candidates["jax"] = lambda: np.asarray(predict(theta, rows))
-    if neural_network is not None:
+    if neural_network:
         classifier = scikit_learn_model(parameters)
         candidates["scikit-learn"] = lambda: classifier.predict_proba(x)
     return candidates

@@ -8,18 +8,18 @@ import numpy as np
 import fastbp
 from comparison.timing import (
     MET,
+    OptionalModule,
     Result,
     calls_in_a_block,
     met,
-    optional,
     print_head,
     print_line,
     repeated,
     take_turns,
 )
 
-torch = optional("torch")
-scipy_special = optional("scipy.special")
+torch = OptionalModule("torch")
+scipy_special = OptionalModule("scipy.special")
 
 ROUNDS = 25
 BLOCK_SECONDS = 1e-3
@@ -89,7 +89,7 @@ def _cost_and_gradient(z, labels):
     n = len(z)
     delta = np.empty_like(z)
     candidates = {"fastbp": lambda: fastbp.softmax_cross_entropy(z, labels, out=delta)}
-    if torch is not None:
+    if torch:
         leaf = torch.from_numpy(z.copy()).requires_grad_()
         target = torch.from_numpy(labels)
 
@@ -100,7 +100,7 @@ def _cost_and_gradient(z, labels):
             return loss.detach().numpy(), leaf.grad.numpy()
 
         candidates["torch"] = with_torch
-    if scipy_special is not None:
+    if scipy_special:
         rows = np.arange(n)
 
         def with_scipy():
@@ -118,9 +118,9 @@ def _cost_and_gradient(z, labels):
 def _softmax(z):
     a = np.empty_like(z)
     candidates = {"fastbp": lambda: (fastbp.softmax(z, out=a),)}
-    if torch is not None:
+    if torch:
         logits, result = torch.from_numpy(z), torch.from_numpy(np.empty_like(z))
         candidates["torch"] = lambda: (torch.softmax(logits, 1, out=result).numpy(),)
-    if scipy_special is not None:
+    if scipy_special:
         candidates["scipy"] = lambda: (scipy_special.softmax(z, axis=1),)
     return candidates

@@ -1,6 +1,7 @@
 """Candidates timed in turns, and the lines of a table."""
 
 import importlib
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -90,9 +91,17 @@ def print_line(*cells: str) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def optional(name: str):
-    """The module, or None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
+class OptionalModule:
+    """A module that is imported when first used, and false where it is not installed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found = importlib.util.find_spec(name.partition(".")[0]) is not None
+
+    def __bool__(self) -> bool:
+        return self._found
+
+    def __getattr__(self, name: str):
+        value = getattr(importlib.import_module(self._name), name)
+        setattr(self, name, value)  # so that code that is timed does not come here again
+        return value

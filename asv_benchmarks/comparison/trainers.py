@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from comparison.timing import optional
+from comparison.timing import OptionalModule
 
-torch = optional("torch")
-jax = optional("jax")
-neural_network = optional("sklearn.neural_network")
+torch = OptionalModule("torch")
+jax = OptionalModule("jax")
+neural_network = OptionalModule("sklearn.neural_network")
 
 Parameters = list[tuple[np.ndarray, np.ndarray]]  # w (fan_in, fan_out) and b (fan_out,), by layer
 
@@ -175,10 +175,10 @@ class ScikitLearn:
 
 INSTALLED = {
     "fastbp": True,
-    "torch": torch is not None,
-    "torch.compile": torch is not None,
-    "jax": jax is not None,
-    "scikit-learn": neural_network is not None,
+    "torch": bool(torch),
+    "torch.compile": bool(torch),
+    "jax": bool(jax),
+    "scikit-learn": bool(neural_network),
 }
 
 
