@@ -15,5 +15,11 @@ The rules of the suite:
 import sys
 from pathlib import Path
 
+import numba
+
+# Benchmarks are forked from a process that has imported this package: Numba's start, a quarter of a
+# second, is made there once.
+numba.njit(lambda: None)()
+
 # asv imports this package alone; the peers and how they are timed lie beside it.
 sys.path.append(str(Path(__file__).parents[1]))
