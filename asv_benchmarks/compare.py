@@ -1,10 +1,10 @@
 """Compare two commits: `python asv_benchmarks/compare.py BASE [HEAD]`.
 
 Both are built as asv.conf.json says, each in an environment of its own, and asv's benchmarks run in
-both in turns. A round is one new process of each commit, the first of them once this one, once
-the other; its ratio is (best of HEAD) / (best of BASE), and a benchmark's ratio is the median over
-the rounds. What looks slower is measured again, twice, and reported only if it is slower by the
-factor each time.
+both in turns. In a round a benchmark has one process of each commit, right after one another, this
+first or that; the round's ratio is (best sample of HEAD) / (best of BASE), and the benchmark's is
+the median over the rounds. What looks slower is measured again, twice, and reported only if it is
+slower by the factor each time.
 
 The suite is the one beside this file, for both commits. The series of ratios to other libraries are
 left out unless --bench asks for them: here it is BASE that takes turns.
@@ -102,15 +102,17 @@ class Side:
         self.cache_folders: dict[str, str] = {}
 
     @contextlib.contextmanager
-    def launching(self, method: str) -> Iterator["Side"]:
+    def launching(self) -> Iterator[None]:
+        """Within the context, the process that benchmarks are forked from is there."""
         from asv.runner import get_spawner
 
-        self.spawner = get_spawner(self.environment, self.config.benchmark_dir, method)
+        config = self.config
+        self.spawner = get_spawner(self.environment, config.benchmark_dir, config.launch_method)
         try:
             imported, output = self.spawner.preimport()
             if not imported:
                 raise MeasurementError(self, output)
-            yield self
+            yield
         finally:
             self.spawner.close()
             for folder in self.cache_folders.values():
@@ -175,7 +177,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def find_cases(base: Side, head: Side, patterns: list[str] | None) -> list[Case]:
+def find_cases(head: Side, patterns: list[str] | None) -> list[Case]:
     from asv.benchmarks import Benchmarks
 
     found = Benchmarks.discover(
@@ -194,59 +196,56 @@ def find_cases(base: Side, head: Side, patterns: list[str] | None) -> list[Case]
     ]
 
 
-def take_turns(case: Case, base: Side, head: Side, rounds: int) -> None:
-    """Fill in the values of a case; none where one of the two has nothing to measure."""
-    case.values = {"base": [], "head": []}
-    for i in range(rounds):
-        values = {side.name: side.measure(case) for side in ((base, head), (head, base))[i % 2]}
-        if any(map(math.isnan, values.values())):
-            return
-        for name, value in values.items():
-            case.values[name].append(value)
-
-
-def works(case: Case, side: Side) -> bool:
-    try:
-        side.measure(case)
-    except MeasurementError:
-        return False
-    return True
-
-
 def measure_all(
     cases: list[Case], base: Side, head: Side, rounds: int
 ) -> tuple[list[Case], list[Case]]:
     """Return those that were measured in both versions, and those that fail in HEAD."""
-    measured, failed = [], []
+    failed: list[Case] = []
+    absent: list[Case] = []
     for case in cases:
-        try:
-            take_turns(case, base, head, rounds)
-        except MeasurementError as error:
-            print(f"     --  {case.name} {error}", flush=True)
-            if error.side is head or not works(case, head):
-                failed.append(case)
-            continue
-        if math.isnan(case.ratio):
-            print(f"     --  not in both versions: {case.name}", flush=True)
-        else:
-            measured.append(case)
-            print(case, flush=True)
-    return measured, failed
+        case.values = {"base": [], "head": []}
+    for i in range(rounds):
+        sides = ((base, head), (head, base))[i % 2]
+        print(f"round {i + 1} of {rounds}: {len(cases)} benchmarks", flush=True)
+        # Forks of one process share the places of its code and data: new ones in each round.
+        with base.launching(), head.launching():
+            for case in cases:
+                try:
+                    values = {side.name: side.measure(case) for side in sides}
+                except MeasurementError as error:
+                    print(f"{case.name} {error}", flush=True)
+                    (failed if error.side is head or not works(case, head) else absent).append(case)
+                    continue
+                if any(map(math.isnan, values.values())):
+                    absent.append(case)
+                    continue
+                for name, value in values.items():
+                    case.values[name].append(value)
+        cases = [case for case in cases if case not in failed and case not in absent]
+    for case in cases:
+        print(case)
+    for case in absent:
+        print(f"     --  not in both versions: {case.name}")
+    return cases, failed
+
+
+def works(case: Case, side: Side) -> bool:
+    try:
+        return not math.isnan(side.measure(case))
+    except MeasurementError:
+        return False
 
 
 def compare(base: Side, head: Side, options: argparse.Namespace) -> int:
-    with base.launching("forkserver"), head.launching("forkserver"):
-        cases = find_cases(base, head, options.bench)
-        print(f"\nHEAD / BASE, {len(cases)} benchmarks in {options.rounds} rounds\n")
-        measured, failed = measure_all(cases, base, head, options.rounds)
+    cases = find_cases(head, options.bench)
+    print("\nHEAD / BASE\n")
+    measured, failed = measure_all(cases, base, head, options.rounds)
     # A rise that noise hides in part is worth a second look, too.
     slower = [case for case in measured if case.ratio > math.sqrt(options.factor)]
     for rounds in RETRY_ROUNDS:
         if slower:
-            print(f"\nonce more, in {rounds} rounds: {len(slower)} that look slower\n")
-            # Forks of one process share the places of its code and data: now each has its own.
-            with base.launching("spawn"), head.launching("spawn"):
-                again, failed_again = measure_all(slower, base, head, rounds)
+            print("\nthose that look slower, once more\n")
+            again, failed_again = measure_all(slower, base, head, rounds)
             failed += failed_again
             slower = [case for case in again if case.ratio > options.factor]
     return report(measured, slower, failed, options.factor)

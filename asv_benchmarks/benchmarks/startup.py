@@ -17,7 +17,7 @@ FIT = "network.fit(x, y, epochs=1, batch_size=32)"
 class Import:
     version = "1"
     rounds = 2
-    repeat = (3, 5, 10)
+    repeat = 4
     warmup_time = 0
 
     def timeraw_import(self):
@@ -28,7 +28,7 @@ class FirstFit:
     """The first fit after the import: machine code is compiled, or loaded from the disk."""
 
     version = "1"
-    rounds = 1
+    rounds = 2
     warmup_time = 0
     timeout = 300
 
@@ -43,9 +43,9 @@ class FirstFit:
         )
         return FIT, PREPARE.format(environment=empty)
 
-    timeraw_cold.repeat = (1, 2, 15)
+    timeraw_cold.repeat = 1
 
     def timeraw_cached(self):
         return FIT, PREPARE.format(environment="")
 
-    timeraw_cached.repeat = (3, 5, 10)
+    timeraw_cached.repeat = 3

@@ -24,6 +24,24 @@ class Steps(Prepared):
         self.network.fit(self.x, self.y, epochs=1, **self.how)
 
 
+class Gradients(Prepared):
+    """The cost of one batch and its gradient, by themselves: 16 calls."""
+
+    params = (["M 784-100-10 x 32"], DTYPES)
+    param_names = ("layers x batch", "dtype")
+    version = "1"
+
+    def prepare(self, size, dtype):
+        layers, batch = SIZES[size].layers, SIZES[size].batch
+        self.network = network(layers, dtype)
+        self.x, self.y = samples(batch, layers, dtype)
+        self.network.gradients(self.x, self.y)  # compile
+
+    def time_gradients(self, size, dtype):
+        for _ in range(16):
+            self.network.gradients(self.x, self.y)
+
+
 class Digits(Prepared):
     """Five epochs of scikit-learn's digits, from one start."""
 
