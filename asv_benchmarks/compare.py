@@ -85,17 +85,21 @@ class Side:
     def __init__(self, name: str, commit: str) -> None:
         from asv.config import Config
         from asv.environment import get_environments
-        from asv.repo import get_repo
+        from asv.repo import NoSuchNameError, get_repo
+        from asv.util import UserError
 
         self.name = name
         self.config = Config.load("asv.conf.json")
         self.config.env_dir = f"{self.config.env_dir}-{name}"
         self.repo = get_repo(self.config)
         self.repo.pull()
-        self.commit = self.repo.get_hash_from_name(commit)
+        try:
+            self.commit = self.repo.get_hash_from_name(commit)
+        except NoSuchNameError:
+            raise UserError(f"{name} is {commit!r}, expected a commit, branch or tag") from None
         environments = list(get_environments(self.config, None))
         if len(environments) != 1:
-            raise SystemExit("asv.conf.json must describe one environment that can be made here")
+            raise UserError(f"asv.conf.json: {len(environments)} environments here, 1 expected")
         (self.environment,) = environments
         self.environment.create()
         self.environment.install_project(self.config, self.repo, self.commit)
@@ -276,8 +280,9 @@ def main() -> int:
     try:
         from asv.console import log
         from asv.util import ProcessError, UserError
-    except ImportError:
-        raise SystemExit("asv is missing: pip install -e '.[bench]'") from None
+    except ImportError as error:
+        print(f"{error}: asv comes with pip install -e '.[bench]'", file=sys.stderr)
+        return 2
     log.enable()
     command = ["git", "status", "--porcelain", "--", "../fastbp"]
     if options.head == "HEAD" and subprocess.run(command, capture_output=True).stdout:

@@ -33,7 +33,9 @@ class _OnOneCore:
     timeout = 300
     version = "1"
 
-    def setup(self, implementation):
+    def setup(self, implementation, *parts):
+        for name in parts:
+            part(name)
         if importlib.util.find_spec(MODULES.get(implementation, implementation)) is None:
             raise NotImplementedError(f"{implementation} is not installed")
         if hasattr(os, "sched_setaffinity"):
@@ -57,8 +59,7 @@ class Rows(_OnOneCore):
     param_names = ("rows x classes", "dtype", "threads", "implementation")
 
     def setup(self, shape, dtype, n_threads, implementation):
-        super().setup(implementation)
-        part("softmax"), part("softmax_cross_entropy")
+        super().setup(implementation, "softmax", "softmax_cross_entropy")
         shape = tuple(map(int, shape.split(" x ")))
         self.cost_and_gradient, self.softmax = comparison("rows").jobs([shape])
         for job in (self.cost_and_gradient, self.softmax):
@@ -89,8 +90,7 @@ class Steps(_OnOneCore):
     param_names = ("layers x batch", "dtype", "threads", "implementation")
 
     def setup(self, size, dtype, n_threads, implementation):
-        super().setup(implementation)
-        part("Network")
+        super().setup(implementation, "Network")
         trainers, training = comparison("trainers"), comparison("training")
         size = dataclasses.replace(SIZES[size], rows=STEPS[size] * SIZES[size].batch)
         problem = training.make_problem(size)
@@ -109,8 +109,7 @@ class Probabilities(_OnOneCore):
     param_names = ("rows", "dtype", "threads", "implementation")
 
     def setup(self, rows, dtype, n_threads, implementation):
-        super().setup(implementation)
-        part("Network")
+        super().setup(implementation, "Network")
         prediction = comparison("prediction")
         parameters, x = prediction.problem()
         candidates = prediction.predictors(parameters, x[: int(rows)])
@@ -134,8 +133,7 @@ class MultiplyAdds(_OnOneCore):
     unit = "time of a step / time of its multiply-adds in a matrix product"
 
     def setup(self, size, dtype, n_threads):
-        super().setup("numpy")
-        part("Network")
+        super().setup("numpy", "Network")
         self.size = dataclasses.replace(SIZES[size], rows=STEPS[size] * SIZES[size].batch)
         problem = comparison("training").make_problem(self.size)
         self.trainers = comparison("trainers").trainers(("fastbp",), problem, n_threads)
