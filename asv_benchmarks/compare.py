@@ -3,8 +3,8 @@
 Both are built as asv.conf.json says, each in an environment of its own, and asv's benchmarks run in
 both in turns. In a round a benchmark has one process of each commit, right after one another, this
 first or that; the round's ratio is (best sample of HEAD) / (best of BASE), and the benchmark's is
-the median over the rounds. What looks slower is measured again, twice, and reported only if it is
-slower by the factor each time.
+the median over the rounds. What looks slower or faster is measured again, twice, and reported only
+if it is so by the factor each time.
 
 The suite is the one beside this file, for both commits. The series of ratios to other libraries are
 left out unless --bench asks for them: here it is BASE that takes turns.
@@ -31,14 +31,14 @@ RETRY_ROUNDS = (7, 7)
 
 
 class MeasurementError(Exception):
-    """A benchmark failed in one version; `output` is what it printed."""
+    """A benchmark failed in one version; the text is what it printed."""
 
     def __init__(self, side: "Side", output: str) -> None:
         super().__init__(f"fails with {side.name}:\n{output}")
         self.side = side
 
 
-@dataclass
+@dataclass(eq=False)
 class Case:
     """One benchmark with one combination of its parameters."""
 
@@ -244,30 +244,33 @@ def compare(base: Side, head: Side, options: argparse.Namespace) -> int:
     cases = find_cases(head, options.bench)
     print("\nHEAD / BASE\n")
     measured, failed = measure_all(cases, base, head, options.rounds)
-    # A rise that noise hides in part is worth a second look, too.
-    slower = [case for case in measured if case.ratio > math.sqrt(options.factor)]
+    # A change that noise hides in part is worth a second look, too.
+    factor = math.sqrt(options.factor)
+    slower = [c for c in measured if c.ratio > factor]
+    faster = [c for c in measured if c.ratio < 1 / factor]
     for rounds in RETRY_ROUNDS:
-        if slower:
-            print("\nthose that look slower, once more\n")
-            again, failed_again = measure_all(slower, base, head, rounds)
+        if slower or faster:
+            print("\nthose that look slower or faster, once more\n")
+            again, failed_again = measure_all(slower + faster, base, head, rounds)
             failed += failed_again
-            slower = [case for case in again if case.ratio > options.factor]
-    return report(measured, slower, failed, options.factor)
+            slower = [c for c in slower if c in again and c.ratio > options.factor]
+            faster = [c for c in faster if c in again and c.ratio < 1 / options.factor]
+    return report(measured, slower, faster, failed, options.factor)
 
 
-def report(measured: list[Case], slower: list[Case], failed: list[Case], factor: float) -> int:
+def report(
+    measured: list[Case], slower: list[Case], faster: list[Case], failed: list[Case], factor: float
+) -> int:
     """Print the verdict, and return the exit status."""
     print()
-    faster = [case for case in measured if case.ratio < 1 / factor]
-    for title, cases in (
-        (f"faster by {factor:g} or more, in one pass", faster),
-        (f"SLOWER by {factor:g} or more, in every pass", slower),
-    ):
+    for title, cases in (("faster", faster), ("SLOWER", slower)):
         if cases:
-            print(f"{title}:", *sorted(cases, key=lambda case: case.ratio), sep="\n")
+            print(f"{title} by {factor:g} or more, in every pass:")
+            print(*sorted(cases, key=lambda case: case.ratio), sep="\n")
     if failed:
         print("FAILED:", *(case.name for case in failed), sep="\n")
-    print(f"{len(measured)} measured, {len(slower)} slower, {len(failed)} failed")
+    counts = [f"{len(slower)} slower", f"{len(faster)} faster", f"{len(failed)} failed"]
+    print(f"{len(measured)} measured, {', '.join(counts)}")
     if not measured:
         print("nothing was measured", file=sys.stderr)
         return 2

@@ -126,7 +126,7 @@ def test_slower_in_every_pass_is_slower(verdict):
     slower = output[output.index("SLOWER") :]
     assert "slow\n" in slower
     assert "same" not in slower
-    assert "2 measured, 1 slower, 0 failed" in slower
+    assert "2 measured, 1 slower, 0 faster, 0 failed" in slower
 
 
 @pytest.mark.parametrize("calm_after", [ROUNDS, ROUNDS + 7])
@@ -134,7 +134,7 @@ def test_slower_by_chance_is_not(verdict, calm_after):
     head = [1.3] * calm_after + [1.0] * (ALL_ROUNDS - calm_after)
     status, output = verdict({"a": [1.0] * ALL_ROUNDS}, {"a": head})
     assert status == 0
-    assert "1 measured, 0 slower, 0 failed" in output
+    assert "1 measured, 0 slower, 0 faster, 0 failed" in output
 
 
 def test_one_bad_round_is_not_even_looked_at_again(verdict):
@@ -160,10 +160,12 @@ def test_drift_of_the_machine_cancels(verdict):
     assert verdict({"a": drift}, {"a": drift})[0] == 0
 
 
-def test_faster_is_told_and_no_failure(verdict):
-    status, output = verdict({"a": [1.0] * ROUNDS}, {"a": [0.5] * ROUNDS})
+def test_faster_in_every_pass_is_told_and_no_failure(verdict):
+    status, output = verdict({"a": [1.0] * ALL_ROUNDS}, {"a": [0.5] * ALL_ROUNDS})
     assert status == 0
     assert "faster by 1.15 or more" in output
+    head = [0.5] * ROUNDS + [1.0] * 7
+    assert "faster by" not in verdict({"a": [1.0] * ALL_ROUNDS}, {"a": head})[1]
 
 
 def test_exactness_lost_is_slower(verdict):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, part
+from ._common import DTYPES, Prepared, on_a_line, part, zeros
 
 SHAPES = {
     "32 x 784 x 100": (32, 784, 100),
@@ -19,13 +19,12 @@ class _Dense(Prepared):
     def prepare(self, shape, dtype):
         n, fan_in, fan_out = SHAPES[shape]
         rng = np.random.default_rng(0)
-        self.a_prev = rng.random((n, fan_in), dtype)
-        self.delta = rng.standard_normal((n, fan_out), dtype)
-        self.w = rng.standard_normal((fan_in, fan_out), dtype)
-        self.b = np.zeros(fan_out, dtype)
-        self.z = np.zeros_like(self.delta)
-        self.delta_prev = np.zeros_like(self.a_prev)
-        self.grad_w, self.velocity = np.zeros_like(self.w), np.zeros_like(self.w)
+        self.a_prev = on_a_line(rng.random((n, fan_in), dtype))
+        self.delta = on_a_line(rng.standard_normal((n, fan_out), dtype))
+        self.w = on_a_line(rng.standard_normal((fan_in, fan_out), dtype))
+        self.b, self.z = zeros(fan_out, dtype), zeros((n, fan_out), dtype)
+        self.delta_prev = zeros((n, fan_in), dtype)
+        self.grad_w, self.velocity = zeros(self.w.shape, dtype), zeros(self.w.shape, dtype)
         self.kernel = part(self.name)
         self.kernel(*self.arguments())  # compile, touch
         self.repeats = range(max(1, MULTIPLY_ADDS // (n * fan_in * fan_out)))

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from ._common import DTYPES, Prepared, part
+from ._common import DTYPES, Prepared, on_a_line, part, zeros
 
 SHAPES = {"1024": (1, 1024), "1024 x 1024": (1024, 1024)}
 NUMBERS = 1_000_000  # what a timed call goes through, in as many calls as it takes
@@ -27,8 +27,9 @@ class _Elementary(Prepared):
     version = "1"
 
     def prepare(self, shape, dtype):
-        self.x = np.random.default_rng(0).uniform(*self.interval, SHAPES[shape]).astype(dtype)
-        self.result = np.zeros_like(self.x)
+        x = np.random.default_rng(0).uniform(*self.interval, SHAPES[shape])
+        self.x = on_a_line(x.astype(dtype))
+        self.result = zeros(self.x.shape, dtype)
         self.job = self.find()
         self.job(self.x, self.result)  # compile, touch
         self.repeats = range(max(1, NUMBERS // self.x.size))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, part
+from ._common import DTYPES, Prepared, on_a_line, part, zeros
 
 SHAPES = {
     "128 x 10": (128, 10),
@@ -23,11 +23,11 @@ class _Rows(Prepared):
     def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
         rng = np.random.default_rng(0)
-        self.z = 3 * rng.standard_normal((n, n_classes), dtype)
-        self.labels = rng.integers(0, n_classes, n)
-        self.loss = np.zeros(n, dtype)
+        self.z = on_a_line(3 * rng.standard_normal((n, n_classes), dtype))
+        self.labels = on_a_line(rng.integers(0, n_classes, n))
+        self.loss = zeros(n, dtype)
         self.row_weight = np.empty(0)  # every row weighs one
-        self.result = np.zeros_like(self.z)
+        self.result = zeros((n, n_classes), dtype)
         self.kernel = part(self.name)
         self.kernel(*self.arguments(slice(2)))  # compile
         self.kernel(*self.arguments(slice(None)))  # touch
@@ -77,7 +77,7 @@ class CostAndGradientOfTargets(_Rows):
 
     def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
-        self.targets = np.random.default_rng(1).random((n, n_classes), dtype)
+        self.targets = on_a_line(np.random.default_rng(1).random((n, n_classes), dtype))
         self.targets /= self.targets.sum(axis=1, keepdims=True)
         super().prepare(shape, dtype)
 

@@ -1,6 +1,6 @@
 """Training: steps of five networks, and a fit on real digits."""
 
-from ._common import DTYPES, SIZES, STEPS, Prepared, network, samples, threads
+from ._common import DTYPES, SIZES, STEPS, Prepared, network, on_a_line, samples, threads
 
 
 class Steps(Prepared):
@@ -8,7 +8,7 @@ class Steps(Prepared):
 
     params = (list(SIZES), DTYPES, [1, 2])
     param_names = ("layers x batch", "dtype", "threads")
-    repeat = (3, 20, 0.5)
+    repeat = (3, 12, 0.25)
     version = "1"
 
     def prepare(self, size, dtype, n_threads):
@@ -55,7 +55,7 @@ class Digits(Prepared):
         except ImportError:
             raise NotImplementedError("scikit-learn brings the digits") from None
         x, self.y = load_digits(return_X_y=True)
-        self.x = (x / 16).astype(dtype)
+        self.x = on_a_line((x / 16).astype(dtype))
         self.fit(slice(64), epochs=1)  # compile
 
     def fit(self, rows, epochs):
