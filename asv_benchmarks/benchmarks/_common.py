@@ -50,9 +50,9 @@ def network(layers, dtype):
     return part("Network")(layers, dtype=dtype, seed=0)
 
 
-def threads(n_threads):
-    """The arguments by which fit and predict are given this number of threads."""
-    if "n_threads" in inspect.signature(part("Network").fit).parameters:
+def threads(method, n_threads):
+    """The arguments by which a method of Network is given this number of threads."""
+    if "n_threads" in inspect.signature(part(f"Network.{method}")).parameters:
         return {"n_threads": n_threads}
     if n_threads > 1:
         raise NotImplementedError("this version has no threads")

@@ -16,7 +16,7 @@ class Probabilities(Prepared):
         n, self.calls = CALLS[rows]
         self.x, _ = samples(n, LAYERS, dtype)
         self.network = network(LAYERS, dtype)
-        self.threads = threads(n_threads)
+        self.threads = threads("predict_proba", n_threads)
         self.network.predict_proba(self.x, **self.threads)  # compile
 
     def time_predict_proba(self, rows, dtype, n_threads):

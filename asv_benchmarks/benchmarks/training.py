@@ -16,7 +16,7 @@ class Steps(Prepared):
         self.network = network(layers, dtype)
         self.x, self.y = samples(STEPS[size] * batch, layers, dtype)
         self.how = {"batch_size": batch, "learning_rate": 0.01, "momentum": 0.9}
-        self.how |= threads(n_threads)
+        self.how |= threads("fit", n_threads)
         few = slice(2 * batch)
         self.network.fit(self.x[few], self.y[few], epochs=1, **self.how)  # compile
 
