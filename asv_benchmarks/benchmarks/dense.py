@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_line, part, zeros
+from ._common import DTYPES, Prepared, on_a_page, part, zeros
 
 SHAPES = {
     "32 x 784 x 100": (32, 784, 100),
@@ -19,9 +19,9 @@ class _Dense(Prepared):
     def prepare(self, shape, dtype):
         n, fan_in, fan_out = SHAPES[shape]
         rng = np.random.default_rng(0)
-        self.a_prev = on_a_line(rng.random((n, fan_in), dtype))
-        self.delta = on_a_line(rng.standard_normal((n, fan_out), dtype))
-        self.w = on_a_line(rng.standard_normal((fan_in, fan_out), dtype))
+        self.a_prev = on_a_page(rng.random((n, fan_in), dtype))
+        self.delta = on_a_page(rng.standard_normal((n, fan_out), dtype))
+        self.w = on_a_page(rng.standard_normal((fan_in, fan_out), dtype))
         self.b, self.z = zeros(fan_out, dtype), zeros((n, fan_out), dtype)
         self.delta_prev = zeros((n, fan_in), dtype)
         self.grad_w, self.velocity = zeros(self.w.shape, dtype), zeros(self.w.shape, dtype)

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_line, part, zeros
+from ._common import DTYPES, Prepared, on_a_page, part, zeros
 
 SHAPES = {"1024": (1, 1024), "1024 x 1024": (1024, 1024)}
 NUMBERS = 1_000_000  # what a timed call goes through, in as many calls as it takes
@@ -28,7 +28,7 @@ class _Elementary(Prepared):
 
     def prepare(self, shape, dtype):
         x = np.random.default_rng(0).uniform(*self.interval, SHAPES[shape])
-        self.x = on_a_line(x.astype(dtype))
+        self.x = on_a_page(x.astype(dtype))
         self.result = zeros(self.x.shape, dtype)
         self.job = self.find()
         self.job(self.x, self.result)  # compile, touch

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_line, part, zeros
+from ._common import DTYPES, Prepared, on_a_page, part, zeros
 
 SHAPES = {"128 x 10": (128, 10), "4096 x 100": (4096, 100)}
 LOGITS = 1_000_000  # what a timed call goes through at least, in as many calls as it takes
@@ -16,9 +16,9 @@ class _Functions(Prepared):
     def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
         rng = np.random.default_rng(0)
-        self.arguments = [on_a_line(3 * rng.standard_normal((n, n_classes), dtype))]
+        self.arguments = [on_a_page(3 * rng.standard_normal((n, n_classes), dtype))]
         if self.takes_labels:
-            self.arguments.append(on_a_line(rng.integers(0, n_classes, n)))
+            self.arguments.append(on_a_page(rng.integers(0, n_classes, n)))
         self.result = zeros((n, n_classes), dtype)
         self.function = part(self.name)
         self.function(*self.arguments, out=self.result)  # compile, touch

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_line, part, zeros
+from ._common import DTYPES, Prepared, on_a_page, part, zeros
 
 SHAPES = {
     "128 x 10": (128, 10),
@@ -23,8 +23,8 @@ class _Rows(Prepared):
     def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
         rng = np.random.default_rng(0)
-        self.z = on_a_line(3 * rng.standard_normal((n, n_classes), dtype))
-        self.labels = on_a_line(rng.integers(0, n_classes, n))
+        self.z = on_a_page(3 * rng.standard_normal((n, n_classes), dtype))
+        self.labels = on_a_page(rng.integers(0, n_classes, n))
         self.loss = zeros(n, dtype)
         self.row_weight = np.empty(0)  # every row weighs one
         self.result = zeros((n, n_classes), dtype)
@@ -77,7 +77,7 @@ class CostAndGradientOfTargets(_Rows):
 
     def prepare(self, shape, dtype):
         n, n_classes = SHAPES[shape]
-        self.targets = on_a_line(np.random.default_rng(1).random((n, n_classes), dtype))
+        self.targets = on_a_page(np.random.default_rng(1).random((n, n_classes), dtype))
         self.targets /= self.targets.sum(axis=1, keepdims=True)
         super().prepare(shape, dtype)
 

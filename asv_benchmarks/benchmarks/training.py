@@ -1,6 +1,6 @@
 """Training: steps of five networks, and a fit on real digits."""
 
-from ._common import DTYPES, SIZES, STEPS, Prepared, network, on_a_line, samples, threads
+from ._common import DTYPES, SIZES, STEPS, Prepared, network, on_a_page, samples, threads
 
 
 class Steps(Prepared):
@@ -55,7 +55,7 @@ class Digits(Prepared):
         except ImportError:
             raise NotImplementedError("scikit-learn brings the digits") from None
         x, self.y = load_digits(return_X_y=True)
-        self.x = on_a_line((x / 16).astype(dtype))
+        self.x = on_a_page((x / 16).astype(dtype))
         self.fit(slice(64), epochs=1)  # compile
 
     def fit(self, rows, epochs):
