@@ -73,6 +73,23 @@ def on_a_page(array):
     return copy
 
 
+def numbers(shape):
+    """The numbers of a shape such as "128 x 10", as parameters are written."""
+    return tuple(map(int, shape.split(" x ")))
+
+
+def logits(n, n_classes, dtype):
+    """Rows of logits, and a label for each."""
+    rng = np.random.default_rng(0)
+    z = 3 * rng.standard_normal((n, n_classes), dtype)
+    return on_a_page(z), on_a_page(rng.integers(0, n_classes, n))
+
+
+def calls(size):
+    """How often to repeat a job of this size, so that a million numbers are gone through."""
+    return range(max(1, 1_000_000 // size))
+
+
 def zeros(shape, dtype):
     return on_a_page(np.zeros(shape, dtype))
 

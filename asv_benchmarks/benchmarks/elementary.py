@@ -3,10 +3,7 @@
 import numba
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_page, part, zeros
-
-SHAPES = {"1024": (1, 1024), "1024 x 1024": (1024, 1024)}
-NUMBERS = 1_000_000  # what a timed call goes through, in as many calls as it takes
+from ._common import DTYPES, Prepared, calls, numbers, on_a_page, part, zeros
 
 
 def loop_over(function):
@@ -22,17 +19,17 @@ def loop_over(function):
 
 
 class _Elementary(Prepared):
-    params = (list(SHAPES), DTYPES)
+    params = (["1 x 1024", "1024 x 1024"], DTYPES)
     param_names = ("shape", "dtype")
     version = "1"
 
     def prepare(self, shape, dtype):
-        x = np.random.default_rng(0).uniform(*self.interval, SHAPES[shape])
+        x = np.random.default_rng(0).uniform(*self.interval, numbers(shape))
         self.x = on_a_page(x.astype(dtype))
         self.result = zeros(self.x.shape, dtype)
         self.job = self.find()
         self.job(self.x, self.result)  # compile, touch
-        self.repeats = range(max(1, NUMBERS // self.x.size))
+        self.repeats = calls(self.x.size)
 
     def time_numbers(self, shape, dtype):
         for _ in self.repeats:

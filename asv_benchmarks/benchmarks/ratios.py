@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 
-from ._common import SIZES, STEPS, part
+from ._common import SIZES, STEPS, numbers, part
 
 ROUNDS = 7
 BLOCK_SECONDS = 0.01
@@ -60,8 +60,7 @@ class Rows(_OnOneCore):
 
     def setup(self, shape, dtype, n_threads, implementation):
         super().setup(implementation, "softmax", "softmax_cross_entropy")
-        shape = tuple(map(int, shape.split(" x ")))
-        self.cost_and_gradient, self.softmax = comparison("rows").jobs([shape])
+        self.cost_and_gradient, self.softmax = comparison("rows").jobs([numbers(shape)])
         for job in (self.cost_and_gradient, self.softmax):
             job.candidates = pick(job.candidates, implementation)
             job.prove_equal()

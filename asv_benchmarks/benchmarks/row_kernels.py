@@ -2,36 +2,27 @@
 
 import numpy as np
 
-from ._common import DTYPES, Prepared, on_a_page, part, zeros
+from ._common import DTYPES, Prepared, calls, logits, numbers, on_a_page, part, zeros
 
-SHAPES = {
-    "128 x 10": (128, 10),
-    "4096 x 100": (4096, 100),
-    "65536 x 10": (65536, 10),
-    "1024 x 1000": (1024, 1000),
-    "256 x 32000": (256, 32000),
-}
+SHAPES = ["128 x 10", "4096 x 100", "65536 x 10", "1024 x 1000", "256 x 32000"]
 FEW_SHAPES = ["128 x 10", "4096 x 100", "1024 x 1000"]
-LOGITS = 1_000_000  # what a timed call goes through at least, in as many calls as it takes
 
 
 class _Rows(Prepared):
-    params = (list(SHAPES), DTYPES)
+    params = (SHAPES, DTYPES)
     param_names = ("rows x classes", "dtype")
     version = "1"
 
     def prepare(self, shape, dtype):
-        n, n_classes = SHAPES[shape]
-        rng = np.random.default_rng(0)
-        self.z = on_a_page(3 * rng.standard_normal((n, n_classes), dtype))
-        self.labels = on_a_page(rng.integers(0, n_classes, n))
+        n, n_classes = numbers(shape)
+        self.z, self.labels = logits(n, n_classes, dtype)
         self.loss = zeros(n, dtype)
         self.row_weight = np.empty(0)  # every row weighs one
         self.result = zeros((n, n_classes), dtype)
         self.kernel = part(self.name)
         self.kernel(*self.arguments(slice(2)))  # compile
         self.kernel(*self.arguments(slice(None)))  # touch
-        self.repeats = range(max(1, LOGITS // self.z.size))
+        self.repeats = calls(self.z.size)
 
     def time_rows(self, shape, dtype):
         kernel, arguments = self.kernel, self.arguments(slice(None))
@@ -76,8 +67,7 @@ class CostAndGradientOfTargets(_Rows):
     params = (FEW_SHAPES, DTYPES)
 
     def prepare(self, shape, dtype):
-        n, n_classes = SHAPES[shape]
-        self.targets = on_a_page(np.random.default_rng(1).random((n, n_classes), dtype))
+        self.targets = on_a_page(np.random.default_rng(1).random(numbers(shape), dtype))
         self.targets /= self.targets.sum(axis=1, keepdims=True)
         super().prepare(shape, dtype)
 
