@@ -13,12 +13,12 @@ _LLVM_FLOOR = {"_llvm.bind", "_llvm.lanes"}
 _VECTORS = {"_compile", "_llvm", "kernels.elementary"}
 _KERNELS = {
     "kernels",
+    "kernels.activation",
     "kernels.cross_entropy",
     "kernels.dense",
     "kernels.elementary",
     "kernels.products",
     "kernels.rows",
-    "kernels.sigmoid",
     "kernels.softmax",
     "kernels.update",
 }
@@ -51,7 +51,7 @@ ROOMS = {
     "kernels.rows": _VECTORS,
     "kernels.softmax": _VECTORS | {"kernels.rows"},
     "kernels.cross_entropy": _VECTORS | {"kernels.rows", "kernels.softmax"},
-    "kernels.sigmoid": _VECTORS,
+    "kernels.activation": _VECTORS,
     "kernels.products": {"_compile", "_llvm"},
     "kernels.dense": _VECTORS | {"kernels.products", "kernels.rows"},
     "kernels.update": _VECTORS,

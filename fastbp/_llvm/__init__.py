@@ -21,6 +21,7 @@ from fastbp._llvm.arithmetic import (
     polynomial,
     power_of_two,
     select,
+    square_root,
 )
 from fastbp._llvm.atomics import count, count_below, publish, seen, wait_for
 from fastbp._llvm.conversion import convert, fill, is_double, lane, pick, scalar, widen
@@ -81,6 +82,7 @@ __all__ = [
     "scalar",
     "seen",
     "select",
+    "square_root",
     "stack_row",
     "store",
     "store_first",

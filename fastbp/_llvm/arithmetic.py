@@ -36,6 +36,12 @@ def magnitude(x: Any) -> Any:
     return np.abs(x)
 
 
+@primitive(elementwise(lambda b, x: call_intrinsic(b, "llvm.sqrt", x.type, [x]), same_lanes, 1))
+def square_root(x: Any) -> Any:
+    """The square root of x, correctly rounded."""
+    return np.sqrt(x)
+
+
 @primitive(elementwise(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), same_lanes, 2))
 def larger(x: Any, y: Any) -> Any:
     """``x`` where x > y, else ``y``: a NaN in ``x`` is passed over.

@@ -1,5 +1,15 @@
 """Compiled, unchecked, allocation-free kernels, callable from Python and from ``@njit`` code."""
 
+from fastbp.kernels.activation import (
+    ACTIVATIONS,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    sigmoid_prime,
+    tanh_backward,
+    tanh_forward,
+)
 from fastbp.kernels.cross_entropy import (
     cross_entropy,
     cross_entropy_targets,
@@ -11,16 +21,13 @@ from fastbp.kernels.cross_entropy import (
     softmax_cross_entropy_targets,
 )
 from fastbp.kernels.dense import bias_gradient, dense_forward, hidden_error, weight_gradient
-from fastbp.kernels.elementary import exp, log1p, sigmoid_derivative
-from fastbp.kernels.sigmoid import sigmoid_backward, sigmoid_forward, sigmoid_prime
+from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative, tanh
 from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
-from fastbp.kernels.update import momentum_step
-
-# isort: split
-# Last, for it takes the place of the submodule of the same name.
-from fastbp.kernels.elementary import sigmoid
+from fastbp.kernels.update import adam_step, momentum_step, nesterov_step
 
 __all__ = [
+    "ACTIVATIONS",
+    "adam_step",
     "bias_gradient",
     "cross_entropy",
     "cross_entropy_targets",
@@ -32,8 +39,11 @@ __all__ = [
     "logsumexp",
     "loss_sum",
     "momentum_step",
+    "nesterov_step",
     "output_error",
     "output_error_targets",
+    "relu_backward",
+    "relu_forward",
     "row_max",
     "sigmoid",
     "sigmoid_backward",
@@ -44,5 +54,8 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_targets",
+    "tanh",
+    "tanh_backward",
+    "tanh_forward",
     "weight_gradient",
 ]

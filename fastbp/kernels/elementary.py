@@ -1,4 +1,4 @@
-"""exp, log1p and the sigmoid: branch-free, so that loops over them vectorise.
+"""exp, log1p, the sigmoid and tanh: branch-free, so that loops over them vectorise.
 
 Each function has two faces.  The public one takes and gives a scalar; the other, named
 ``..._lanes``, takes lanes (see ``fastbp._llvm``) of any count, and is what the row kernels call.
@@ -74,6 +74,10 @@ LOG_TAIL_64 = (  # 2^-59
 EXP_ZERO_32, EXP_INF_32 = -104.0, 88.8
 EXP_ZERO_64, EXP_INF_64 = -746.0, 709.8
 
+# Beyond this tanh rounds to 1; up to this it is its argument
+TANH_ONE_32, TANH_ONE_64 = 9.1, 19.1
+TINY = 2.0**-54
+
 # exp of a very negative number is computed 2**LIFT too large, where it is not yet subnormal
 LIFT = 64.0
 LOWER = 2.0**-LIFT
@@ -131,7 +135,7 @@ def log1p_parts(x):
     head_lost = fma(k, high, 0.0 - head) + f
     small = (tail - fma(k, pick(x, LN2_LO_32, LN2_LO_64), f_lost)) - head_lost
     # a quarter of a subnormal has lost digits; ln(1 + x) is x there, and keeps the sign of zero
-    tiny = magnitude(x) < 2.0**-54
+    tiny = magnitude(x) < TINY
     return select(tiny, x, head), select(tiny, 0.0, small)
 
 
@@ -176,6 +180,31 @@ def sigmoid_derivative_lanes(z):
     square = t * t
     square_low = fma(t, t, 0.0 - square) + 2.0 * t * t_low
     return fma(e, square, e * square_low) * LOWER
+
+
+@inlined
+def tanh_lanes(z):
+    x = magnitude(z)
+    # e**(2x) - 1 = (2**n - 1) + 2**n (r + small) as a sum of two numbers: where n = 0, all of it is
+    # r + small, and nothing cancels
+    r, small, shifted = exp_parts(2.0 * x)
+    p = power_of_two(shifted, 0.0)
+    whole = p - 1.0
+    linear = fma(p, r, whole)
+    rest = fma(p, r, whole - linear) + p * small
+    head = linear + rest
+    lost = rest - (head - linear)
+    # head / (head + 2), corrected by what head and the division have lost
+    below = head + 2.0
+    from_two = below - head
+    below_lost = (2.0 - from_two) + (head - (below - from_two)) + lost
+    inverse = 1.0 / below
+    a = head * inverse
+    left = fma(0.0 - a, below, head) + fma(0.0 - a, below_lost, lost)
+    a = fma(left, inverse, a)
+    a = select(pick(x, TANH_ONE_32, TANH_ONE_64) < x, 1.0, a)
+    # the sign of zero, and all digits of subnormals, whose double is exact but whose half may not be
+    return select(x < TINY, z, select(z < 0.0, 0.0 - a, a))
 
 
 @kernel
@@ -249,6 +278,29 @@ def sigmoid(z):
     0.5
     """
     return scalar(sigmoid_lanes(lane(z)))
+
+
+@kernel
+def tanh(z):
+    """a = (e**z - e**-z) / (e**z + e**-z), as (e**2|z| - 1) / (e**2|z| + 1) with the sign of z.
+
+    Parameters
+    ----------
+    z : float32 or float64
+
+    Returns
+    -------
+    float32 or float64
+        Of the dtype of `z`; -0.0 for -0.0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp.kernels import tanh
+    >>> tanh(np.float64(1e-20))
+    1e-20
+    """
+    return scalar(tanh_lanes(lane(z)))
 
 
 @kernel

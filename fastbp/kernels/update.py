@@ -1,7 +1,40 @@
-"""The parameter update: stochastic gradient descent with momentum."""
+"""The parameter update: momentum, Nesterov's momentum, Adam."""
 
-from fastbp._compile import kernel
-from fastbp._llvm import flat, load_first, store_first, width
+import math
+
+from fastbp._compile import inlined, kernel
+from fastbp._llvm import flat, load_first, square_root, store_first, width
+
+
+@inlined
+def adam_lanes(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, decay):
+    """The new theta, m and v of a register of parameters.
+
+    ``rest_1`` = 1 - beta_1, ``rest_2`` = 1 - beta_2: rounded once, from float64.  ``rate`` holds
+    the correction of both moments' bias; ``decay`` is the share of theta that AdamW takes away.
+    """
+    m = beta_1 * m + rest_1 * g
+    v = beta_2 * v + rest_2 * (g * g)
+    return (theta - decay * theta) - rate * m / (square_root(v) + epsilon), m, v
+
+
+@inlined
+def power(base, n):
+    """base**n for a natural number n: multiplications only, so every machine gives the same."""
+    result = 1.0
+    while n > 0:
+        if n % 2 == 1:
+            result *= base
+        base *= base
+        n //= 2
+    return result
+
+
+@inlined
+def adam_rate(learning_rate, beta_1, beta_2, t):
+    """eta sqrt(1 - beta_2**t) / (1 - beta_1**t), and that square root."""
+    root = math.sqrt(1.0 - power(beta_2, t))
+    return learning_rate * root / (1.0 - power(beta_1, t)), root
 
 
 @kernel
@@ -46,3 +79,106 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
         v_q = momentum * load_first(v, q, n - q, 0.0) - learning_rate * g_q
         store_first(v, q, v_q, n - q)
         store_first(theta, q, load_first(theta, q, n - q, 0.0) + v_q, n - q)
+
+
+@kernel
+def nesterov_step(param, grad, velocity, learning_rate, momentum):
+    """v <- mu v - eta g; theta <- theta + mu v - eta g.
+
+    Parameters
+    ----------
+    param : (n,) float32 or float64, updated
+        theta.
+    grad : (n,) of the dtype of `param`
+        g.
+    velocity : (n,) of the dtype of `param`, updated
+        v.
+    learning_rate, momentum : float
+        eta and mu, converted to the dtype of `param`.
+
+    Notes
+    -----
+    Nesterov's accelerated gradient, written for the point theta + mu v at which the next gradient
+    is taken.  Each operation is rounded on its own, as the equation is written.
+
+    References
+    ----------
+    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+    momentum in deep learning", ICML 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp.kernels import nesterov_step
+    >>> param, velocity = np.array([1.0]), np.array([0.5])
+    >>> nesterov_step(param, np.array([2.0]), velocity, 0.125, 0.5)
+    >>> param, velocity
+    (array([0.75]), array([0.]))
+    """
+    theta, g, v = flat(param), flat(grad), flat(velocity)
+    n = param.size
+    for q in range(0, n, width(param)):
+        eta_g = learning_rate * load_first(g, q, n - q, 0.0)
+        v_q = momentum * load_first(v, q, n - q, 0.0) - eta_g
+        store_first(v, q, v_q, n - q)
+        step = momentum * v_q - eta_g
+        store_first(theta, q, load_first(theta, q, n - q, 0.0) + step, n - q)
+
+
+@kernel
+def adam_step(param, grad, first, second, learning_rate, beta_1, beta_2, epsilon, weight_decay, t):
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; theta <- theta - eta m' / (sqrt(v') + eps).
+
+    With m' = m / (1 - b1^t) and v' = v / (1 - b2^t), after theta <- theta - eta decay theta.
+
+    Parameters
+    ----------
+    param : (n,) float32 or float64, updated
+        theta.
+    grad : (n,) of the dtype of `param`
+        g.
+    first, second : (n,) of the dtype of `param`, updated
+        m and v, the moments of the gradient; zeros before the first step.
+    learning_rate, beta_1, beta_2, epsilon : float
+        eta, b1, b2 and eps, converted to the dtype of `param`.
+    weight_decay : float
+        Above 0, this is AdamW.
+    t : int
+        Number of this step, from 1 on.
+
+    Notes
+    -----
+    The factors of m' and v' are joined to one step size, eta sqrt(1 - b2^t) / (1 - b1^t), and eps
+    is multiplied with sqrt(1 - b2^t): the same numbers, without a division for each parameter.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    The first step has the size eta, whatever the gradient:
+
+    >>> import numpy as np
+    >>> from fastbp.kernels import adam_step
+    >>> param, first, second = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
+    >>> adam_step(param, np.array([2.0, -0.5]), first, second, 0.125, 0.9, 0.999, 0.0, 0.0, 1)
+    >>> param
+    array([0.875, 1.125])
+    """
+    theta, g, m, v = flat(param), flat(grad), flat(first), flat(second)
+    n = param.size
+    rate, root = adam_rate(learning_rate, beta_1, beta_2, t)
+    rest_1, rest_2 = 1.0 - beta_1, 1.0 - beta_2
+    for q in range(0, n, width(param)):
+        theta_q, m_q, v_q = adam_lanes(
+            load_first(theta, q, n - q, 0.0),
+            load_first(g, q, n - q, 0.0),
+            load_first(m, q, n - q, 0.0),
+            load_first(v, q, n - q, 0.0),
+            *(beta_1, rest_1, beta_2, rest_2, rate, epsilon * root, learning_rate * weight_decay),
+        )
+        store_first(theta, q, theta_q, n - q)
+        store_first(m, q, m_q, n - q)
+        store_first(v, q, v_q, n - q)
