@@ -1,7 +1,6 @@
 """Compiled, unchecked, allocation-free kernels, callable from Python and from ``@njit`` code."""
 
 from fastbp.kernels.activation import (
-    ACTIVATIONS,
     relu_backward,
     relu_forward,
     sigmoid_backward,
@@ -26,7 +25,6 @@ from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
 from fastbp.kernels.update import adam_step, momentum_step, nesterov_step
 
 __all__ = [
-    "ACTIVATIONS",
     "adam_step",
     "bias_gradient",
     "cross_entropy",

@@ -203,7 +203,7 @@ def tanh_lanes(z):
     left = fma(0.0 - a, below, head) + fma(0.0 - a, below_lost, lost)
     a = fma(left, inverse, a)
     a = select(pick(x, TANH_ONE_32, TANH_ONE_64) < x, 1.0, a)
-    # the sign of zero, and all digits of subnormals, whose double is exact but whose half may not be
+    # z itself where that is the nearest number: subnormals keep their digits, and zero its sign
     return select(x < TINY, z, select(z < 0.0, 0.0 - a, a))
 
 
