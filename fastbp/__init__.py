@@ -20,11 +20,14 @@ from fastbp.functional import (
     weight_gradient,
 )
 from fastbp.network import Network
+from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "SGD",
+    "Adam",
     "DivergenceError",
     "Network",
     "__version__",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.kernels.dense import GROUP
 
 FloatArray = npt.NDArray[Any]
@@ -35,7 +36,7 @@ class Layer(NamedTuple):
 
     Its weights and biases start at ``weight_at`` and ``bias_at`` of a flat vector.  In a workspace
     for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, and its rows
-    are ``pitch`` apart.
+    are ``pitch`` apart.  ``activation`` is a place in ``ACTIVATIONS``.
     """
 
     units: int
@@ -43,12 +44,13 @@ class Layer(NamedTuple):
     unit_at: int
     weight_at: int
     bias_at: int
+    activation: int
 
 
 class Plan(NamedTuple):
     """Where the layers l = 0..L of a network lie; layer 0 is the input.
 
-    ``table`` (L+1, 5) holds a `Layer` in each row: what compiled code reads.
+    ``table`` (L+1, 6) holds a `Layer` in each row: what compiled code reads.
     """
 
     table: IndexArray
@@ -63,12 +65,45 @@ class Plan(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K), the other one empty."""
+    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K), the other one empty.
+
+    Where rows are sparse, ``x`` has none, only their length; row i holds ``values[s:e]`` in the
+    columns ``columns[s:e]``, for s, e = ``starts[i], starts[i + 1]``.  Otherwise those are empty.
+    """
 
     x: FloatArray
+    starts: IndexArray
+    columns: IndexArray
+    values: FloatArray
     labels: IndexArray
     targets: FloatArray
     row_weight: npt.NDArray[np.float64]  # (n,), or (0,): every row weighs 1
+
+
+class Update(NamedTuple):
+    """How a step changes the parameters, given the gradient g of the batch's mean cross-entropy.
+
+    To the gradient of the weights comes the penalty ``(l2 + alpha / the batch's weight) * W``.
+    """
+
+    is_adam: bool
+    nesterov: bool
+    learning_rate: float
+    momentum: float  # mu; of Adam, beta_1
+    beta_2: float
+    epsilon: float
+    epsilon_is_corrected: bool  # as v is, for its bias: the paper's algorithm 1
+    weight_decay: float
+    l2: float
+    alpha: float
+
+
+class Memory(NamedTuple):
+    """What a step knows of those before it, laid out as the parameters."""
+
+    velocity: FloatArray  # v; of Adam, the first moment
+    second: FloatArray  # Adam's second moment; without Adam, empty
+    n_steps: npt.NDArray[np.int64]  # (1,): the steps made so far
 
 
 class Workspace(NamedTuple):
@@ -85,10 +120,14 @@ class Workspace(NamedTuple):
     row_weight: npt.NDArray[np.float64]
     loss: FloatArray  # (capacity,)
     correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
+    squares: npt.NDArray[np.float64]  # sums of squared weights, one a part; empty: not wanted
 
 
-def make_plan(layer_sizes: Sequence[int]) -> Plan:
-    """Lay the layers of ``layer_sizes`` out: all weights, then all biases."""
+def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
+    """Lay the layers of ``layer_sizes`` out: all weights, then all biases.
+
+    ``activation`` is that of the hidden layers.
+    """
     n_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(layer_sizes))
     layers = []
     weight_at, bias_at, unit_at = 0, n_weights, 0
@@ -97,7 +136,8 @@ def make_plan(layer_sizes: Sequence[int]) -> Plan:
         # same few sets of the cache.  Logits lie close, as the row kernels take them.
         is_last = number == len(layer_sizes) - 1
         pitch = units if is_last else (-(-units // LINE) | 1) * LINE
-        layers.append(Layer(units, pitch, unit_at, weight_at, bias_at))
+        kind = ACTIVATIONS.index("identity" if is_last or number == 0 else activation)
+        layers.append(Layer(units, pitch, unit_at, weight_at, bias_at, kind))
         if number > 0:
             weight_at += layer_sizes[number - 1] * units
             bias_at += units
@@ -139,16 +179,23 @@ def aligned(n: int, dtype: npt.DTypeLike, page_offset: int = 0) -> FloatArray:
 
 
 def make_data(
-    x: FloatArray,
+    x: FloatArray | tuple[FloatArray, IndexArray, IndexArray, FloatArray],
     labels: IndexArray | None,
     targets: FloatArray | None,
     row_weight: npt.NDArray[np.float64],
 ) -> Data:
-    """Put an empty array of the right type in place of the labels or targets that are missing."""
+    """Put an empty array of the right type in place of what is missing."""
+    no_indices = np.empty(0, dtype=np.intp)
+    dense, starts, columns, values = (
+        x if isinstance(x, tuple) else (x, no_indices, no_indices, np.empty(0, x.dtype))
+    )
     return Data(
-        x,
+        dense,
+        starts,
+        columns,
+        values,
         np.empty(0, dtype=np.intp) if labels is None else labels,
-        np.empty((0, 0), dtype=x.dtype) if targets is None else targets,
+        np.empty((0, 0), dtype=dense.dtype) if targets is None else targets,
         row_weight,
     )
 
@@ -158,7 +205,24 @@ def make_parameters(plan: Plan, dtype: npt.DTypeLike) -> tuple[FloatArray, Float
     return aligned(plan.n_parameters, dtype), aligned(plan.n_parameters, dtype, PAGE_BYTES // 2)
 
 
-def make_workspace(plan: Plan, data: Data, capacity: int) -> Workspace:
+def make_second_moment(plan: Plan, dtype: npt.DTypeLike) -> FloatArray:
+    """Allocate what Adam keeps besides the velocity's place."""
+    return aligned(plan.n_parameters, dtype, PAGE_BYTES // 4)
+
+
+def n_rows(data: Data) -> int:
+    """Count the rows, sparse or not."""
+    return len(data.starts) - 1 if len(data.starts) else len(data.x)
+
+
+def forget(memory: Memory) -> None:
+    """Start over: no velocity, no moments, no step made."""
+    memory.velocity[:] = 0
+    memory.second[:] = 0
+    memory.n_steps[:] = 0
+
+
+def make_workspace(plan: Plan, data: Data, capacity: int, with_penalty: bool = False) -> Workspace:
     """Allocate what a step on up to ``capacity`` rows of ``data`` writes."""
     dtype = data.x.dtype
     n_classes = plan.sizes[-1]
@@ -176,6 +240,7 @@ def make_workspace(plan: Plan, data: Data, capacity: int) -> Workspace:
         row_weight=np.empty(capacity if data.row_weight.size else 0, np.float64),
         loss=np.empty(capacity, dtype),
         correct=np.empty(capacity, np.float64),
+        squares=np.empty(len(make_parts(plan)) if with_penalty else 0, np.float64),
     )
 
 

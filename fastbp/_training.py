@@ -81,29 +81,28 @@ class Run:
         plan: _layout.Plan,
         data: _layout.Data,
         parameters: Array,
-        velocity: Array,
+        memory: _layout.Memory,
         batch_size: int,
         n_threads: int | None,
+        with_penalty: bool = False,
     ) -> None:
-        n = len(data.x)
+        n = _layout.n_rows(data)
         self._plan, self._data = plan, data
-        self._parameters, self._velocity = parameters, velocity
+        self._parameters, self._memory = parameters, memory
         self._last_finite = parameters.copy()
         self.order = np.arange(n, dtype=np.intp)
         self._batch_size = min(batch_size, n)
         self.n_steps = -(-n // self._batch_size)
-        self._work = _layout.make_workspace(plan, data, self._batch_size)
+        self._work = _layout.make_workspace(plan, data, self._batch_size, with_penalty)
         self._parts = _layout.make_parts(plan)
         step_cost = _layout.multiply_adds(plan, self._batch_size, passes=3)
         useful = 1 + step_cost // PER_THREAD
         self._n_threads = min(n_threads or _threads.default_threads(), useful)
         self._slice_steps = max(1, SLICE * self._n_threads // step_cost)
 
-    def epoch(
-        self, number: int, learning_rate: float, momentum: float, l2: float, shown: Progress
-    ) -> Array:
-        """Make the steps of one epoch; return the sums of loss, correct weight and weight."""
-        totals = np.zeros(3)
+    def epoch(self, number: int, update: _layout.Update, shown: Progress) -> Array:
+        """Make the steps of one epoch; return its ``totals``, see ``backprop.train``."""
+        totals = np.zeros(4)
         self._last_finite[:] = self._parameters
         try:
             for first in range(0, self.n_steps, self._slice_steps):
@@ -111,33 +110,33 @@ class Run:
                 board = _layout.make_board(self._n_threads)
                 steps = partial(
                     backprop.train,
-                    *(self._plan.table, self._data, self.order, self._parameters, self._velocity),
+                    *(self._plan.table, self._data, self.order, self._parameters, self._memory),
                     *(self._work, self._parts, self._n_threads, board, totals, first, last),
-                    *(self._batch_size, learning_rate, momentum, l2),
+                    *(self._batch_size, update),
                 )
                 _threads.run(self._n_threads, steps)
                 if board[_layout.STOPPED] >= 0:
                     step = int(board[_layout.STOPPED])
-                    raise self._divergence("the loss", number, step, learning_rate)
+                    raise self._divergence("the loss", number, step, update)
                 shown.steps(last - first)
             if not backprop.all_finite(self._parameters):
-                raise self._divergence("a parameter", number, None, learning_rate)
+                raise self._divergence("a parameter", number, None, update)
         except BaseException as error:  # Ctrl-C may come before divergence has been noticed
             if isinstance(error, DivergenceError) or not backprop.all_finite(self._parameters):
                 self._parameters[:] = self._last_finite
-                self._velocity[:] = 0
+                _layout.forget(self._memory)
             raise
         return totals
 
     def _divergence(
-        self, what: str, epoch: int, step: int | None, learning_rate: float
+        self, what: str, epoch: int, step: int | None, update: _layout.Update
     ) -> DivergenceError:
         where = f"epoch {epoch}"
         if step is not None:
             where += f", step {step} of {self.n_steps}"
         error = DivergenceError(
             f"training diverged: {what} became infinite or NaN in {where}; the parameters are "
-            f"those after epoch {epoch - 1}. Try a learning_rate below {learning_rate:g}"
+            f"those after epoch {epoch - 1}. Try a learning_rate below {update.learning_rate:g}"
         )
         error.epoch = epoch
         error.step = step

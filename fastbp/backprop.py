@@ -22,6 +22,7 @@ from fastbp._llvm import (
     convert,
     count,
     count_below,
+    fill,
     flat,
     load_first,
     offset,
@@ -37,20 +38,25 @@ from fastbp._llvm import (
 )
 from fastbp.kernels.cross_entropy import label_rows, sum_of, target_rows
 from fastbp.kernels.dense import (
+    adapt_rows,
     column_sums,
     descend_rows,
     error_rows,
     forward_rows,
     gradient_rows,
+    sum_of_squares,
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
+from fastbp.kernels.update import adam_lanes, adam_rate
 
 
 @inlined
 def _layer(table, number):
     """The `Layer` in a row of the plan's table."""
-    fields = offset(table, number * 5)
-    return Layer(at(fields, 0), at(fields, 1), at(fields, 2), at(fields, 3), at(fields, 4))
+    fields = offset(table, number * 6)
+    return Layer(
+        *(at(fields, 0), at(fields, 1), at(fields, 2), at(fields, 3), at(fields, 4), at(fields, 5))
+    )
 
 
 @inlined
@@ -66,9 +72,16 @@ def _gather(data, order, start, first, last, work, pitch):
     n_classes = data.targets.shape[1]
     for i in range(first, last):
         number = at(order, start + i)
-        x, copy = row(data.x, number), offset(flat(work.x), i * pitch)
-        for q in range(0, n_features, width(x)):
-            store(copy, q, load_first(x, q, n_features - q, 0.0))
+        copy = offset(flat(work.x), i * pitch)
+        if data.starts.size:
+            for q in range(0, n_features, width(copy)):
+                store(copy, q, fill(copy, 0.0))
+            for k in range(at(flat(data.starts), number), at(flat(data.starts), number + 1)):
+                put(copy, at(flat(data.columns), k), at(flat(data.values), k))
+        else:
+            x = row(data.x, number)
+            for q in range(0, n_features, width(x)):
+                store(copy, q, load_first(x, q, n_features - q, 0.0))
         if data.labels.size:
             put(flat(work.labels), i, at(flat(data.labels), number))
         else:
@@ -88,6 +101,7 @@ def _fetch_rows(data, order, start, part, n_parts, n):
     """
     n_features = data.x.shape[1]
     first, last = n * part // n_parts, n * (part + 1) // n_parts
+    # Of sparse rows there are none here.
     for i in range(start + first, min(start + last, data.x.shape[0])):
         x = row(data.x, at(order, i))
         for q in range(0, n_features, width(x)):
@@ -96,7 +110,7 @@ def _fetch_rows(data, order, start, part, n_parts, n):
 
 @inlined
 def _forward(table, n_layers, parameters, n_parameters, x, x_row, hidden, capacity, first, n, z):
-    """a^l = sigmoid(a^(l-1) W^l + b^l), and the logits z^L = a^(L-1) W^L + b^L, for n rows."""
+    """a^l = f(a^(l-1) W^l + b^l), and the logits z^L = a^(L-1) W^L + b^L, for n rows."""
     a, a_row = x, x_row
     for number in range(1, n_layers):
         below, layer = _layer(table, number - 1), _layer(table, number)
@@ -113,7 +127,7 @@ def _forward(table, n_layers, parameters, n_parameters, x, x_row, hidden, capaci
             layer.units,
             a_next,
             layer.pitch,
-            is_hidden,
+            layer.activation,
         )
         a, a_row = a_next, layer.pitch
 
@@ -133,7 +147,7 @@ def _output_error(work, first, last, scale):
 def _hidden_errors(
     table, n_layers, parameters, hidden, delta_hidden, delta_out, capacity, first, n
 ):
-    """BP2: delta^(l-1) = (delta^l W^lT) a^(l-1) (1 - a^(l-1)), from the last layer down."""
+    """BP2: delta^(l-1) = (delta^l W^lT) f'(z^(l-1)), from the last layer down."""
     delta = delta_out
     for number in range(n_layers - 1, 1, -1):
         below, layer = _layer(table, number - 1), _layer(table, number)
@@ -148,6 +162,7 @@ def _hidden_errors(
             layer.units,
             delta_below,
             below.pitch,
+            below.activation,
         )
         delta = delta_below
 
@@ -159,35 +174,58 @@ def _bias_gradient(delta, layer, n, k):
 
 
 @inlined
-def _update_biases(delta, layer, n, b, velocity, learning_rate, momentum):
-    """BP3 and the update: v <- mu v - eta g; b <- b + v."""
+def _update_biases(delta, layer, n, b, velocity, second, update, moments, rates):
+    """BP3 and the update: without penalty and without decay."""
     for k in range(0, layer.units, width(b)):
         held = layer.units - k
         g = _bias_gradient(delta, layer, n, k)
-        v = momentum * load_first(velocity, k, held, 0.0) - learning_rate * g
+        b_k, v = load_first(b, k, held, 0.0), load_first(velocity, k, held, 0.0)
+        if update.is_adam:
+            rate, epsilon, _ = rates
+            b_k, v, u = adam_lanes(
+                b_k, g, v, load_first(second, k, held, 0.0), *moments, rate, epsilon, 0.0
+            )
+            store_first(second, k, u, held)
+        else:
+            descent = update.learning_rate * g
+            v = update.momentum * v - descent
+            if update.nesterov:
+                b_k = b_k + (update.momentum * v - descent)
+            else:
+                b_k = b_k + v
         store_first(velocity, k, v, held)
-        store_first(b, k, load_first(b, k, held, 0.0) + v, held)
+        store_first(b, k, b_k, held)
 
 
 @inlined
-def _update_weights(
-    a, below, delta, layer, n, first, last, w, velocity, learning_rate, momentum, l2
-):
-    """BP4 and the update for some rows of W^l: g = a^(l-1)T delta^l; v <- mu v - eta (g + l2 W)."""
-    descend_rows(
-        offset(a, first),
-        below.pitch,
-        delta,
-        layer.pitch,
-        n,
-        last - first,
-        layer.units,
-        offset(w, first * layer.units),
-        offset(velocity, first * layer.units),
-        learning_rate,
-        momentum,
-        l2,
-    )
+def _update_part(layers, n_layers, work, n, part, theta, memory, update, weight, t):
+    """BP4, BP3 and the update for one part; returns the sum of its squared weights before that."""
+    below, a = _activations(layers, work, at(part, 0) - 1)
+    layer, delta = _errors(layers, n_layers, work, at(part, 0))
+    first, last = at(part, 1), at(part, 2)
+    v, u = flat(memory.velocity), flat(memory.second)
+    place = layer.weight_at + first * layer.units
+    w, rows = offset(theta, place), last - first
+    squares = sum_of_squares(w, rows * layer.units) if work.squares.size else 0.0
+    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
+    moments = (update.momentum, 1.0 - update.momentum, update.beta_2, 1.0 - update.beta_2)
+    rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
+    epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
+    rates = (rate, epsilon, update.learning_rate * update.weight_decay)
+    operands = (offset(a, first), below.pitch, delta, layer.pitch, n, rows, layer.units)
+    if update.is_adam:
+        adapt_rows(*operands, w, offset(v, place), offset(u, place), l2, moments, rates)
+    else:
+        descend_rows(
+            *(*operands, w, offset(v, place)),
+            *(update.learning_rate, update.momentum, l2, update.nesterov),
+        )
+    if first == 0:
+        _update_biases(
+            *(delta, layer, n, offset(theta, layer.bias_at)),
+            *(offset(v, layer.bias_at), offset(u, layer.bias_at), update, moments, rates),
+        )
+    return squares
 
 
 @inlined
@@ -273,7 +311,7 @@ def _errors(table, n_layers, work, number):
 
 @inlined
 def _add_totals(data, order, work, start, n, totals):
-    """Add a batch to the epoch's sums of loss, correct weight and weight, if its loss is finite."""
+    """Add a batch to the epoch's sums, if its loss is finite; see `train`."""
     batch_loss = sum_of(work.loss[:n])
     if not math.isfinite(batch_loss):
         return False
@@ -284,7 +322,19 @@ def _add_totals(data, order, work, start, n, totals):
     put(totals, 0, at(totals, 0) + batch_loss)
     put(totals, 1, correct)
     put(totals, 2, at(totals, 2) + weight)
+    if weight > 0.0:
+        put(totals, 3, at(totals, 3) + n * (batch_loss / weight))
     return True
+
+
+@inlined
+def _add_penalty(work, n, weight, update, totals):
+    """Add a batch's penalty 0.5 (l2 + alpha / weight) ||W||^2, from before its update."""
+    squares = 0.0
+    for part in range(work.squares.size):
+        squares += at(flat(work.squares), part)
+    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
+    put(totals, 3, at(totals, 3) + n * (0.5 * l2 * squares))
 
 
 @inlined
@@ -310,7 +360,7 @@ def train(
     data,
     order,
     parameters,
-    velocity,
+    memory,
     work,
     parts,
     n_threads,
@@ -319,9 +369,7 @@ def train(
     first_step,
     last_step,
     batch_size,
-    learning_rate,
-    momentum,
-    l2,
+    update,
 ):
     """Make the steps ``first_step`` to ``last_step`` (excluded) of an epoch.
 
@@ -334,8 +382,8 @@ def train(
     ----------
     table, data, order
         Layout (``Plan.table``); rows to learn from; a permutation of their numbers, intp.
-    parameters, velocity : (n_parameters,) updated
-        With a margin behind them, see ``_layout.aligned``.
+    parameters, memory : updated
+        With a margin behind the vectors, see ``_layout.aligned``.
     work, parts
         From ``make_workspace`` and ``make_parts``.
     n_threads : int
@@ -343,13 +391,15 @@ def train(
     board : int64, updated
         New from ``make_board(n_threads)``.  ``board[STOPPED]`` is the first step whose loss was not
         finite, if there was one: it is not applied, and none after it is made.
-    totals : (3,) float64, updated
-        The sums of loss, correctly classified weight, and weight over the rows are added to it.
+    totals : (4,) float64, updated
+        To it are added: the sums over the rows of the loss, of the weight that was classified
+        correctly, and of the weight; the sum over the batches of (mean loss + penalty) times rows,
+        the penalty only where ``work.squares`` has room.
     first_step, last_step, batch_size : int
-    learning_rate, momentum, l2 : float
+    update : Update
     """
     counters, layers, rows = flat(board), flat(table), flat(order)
-    theta, v = flat(parameters), flat(velocity)
+    theta = flat(parameters)
     n_layers, n_parts = table.shape[0], parts.shape[0]
     thread = count(counters, ENTERED) % n_threads
     while True:
@@ -365,20 +415,15 @@ def train(
             continue
         start = step * batch_size
         n = min(batch_size, order.size - start)
+        weight = _batch_weight(flat(data.row_weight), data.row_weight.size, rows, start, n)
         if is_second:
             _fetch_rows(data, rows, start + batch_size, item, n_parts, n)
-            part = row(parts, item)
-            below, a = _activations(layers, work, at(part, 0) - 1)
-            layer, delta = _errors(layers, n_layers, work, at(part, 0))
-            first, last = at(part, 1), at(part, 2)
-            w, w_velocity = offset(theta, layer.weight_at), offset(v, layer.weight_at)
-            _update_weights(
-                *(a, below, delta, layer, n, first, last),
-                *(w, w_velocity, learning_rate, momentum, l2),
+            t = at(flat(memory.n_steps), 0) + 1
+            squares = _update_part(
+                *(layers, n_layers, work, n, row(parts, item), theta, memory, update, weight, t)
             )
-            if first == 0:
-                b, b_velocity = offset(theta, layer.bias_at), offset(v, layer.bias_at)
-                _update_biases(delta, layer, n, b, b_velocity, learning_rate, momentum)
+            if work.squares.size:
+                put(flat(work.squares), item, squares)
         else:
             block = (n - 1) // n_threads + 1
             first = min(item * block, n)
@@ -394,6 +439,10 @@ def train(
             if not is_second and not _add_totals(data, rows, work, start, n, flat(totals)):
                 publish(counters, STOPPED, step)
                 phase = 2 * (last_step - first_step)
+            if is_second:
+                put(flat(memory.n_steps), 0, at(flat(memory.n_steps), 0) + 1)
+                if work.squares.size:
+                    _add_penalty(work, n, weight, update, flat(totals))
             publish(counters, OPEN, phase + 1)
 
 

@@ -1,4 +1,4 @@
-"""Network: sigmoid hidden layers, a softmax output, cross-entropy, mini-batch gradient descent."""
+"""Network: hidden layers, a softmax output, cross-entropy, mini-batch gradient descent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from fastbp import _layout, _threads, backprop, kernels
 from fastbp._checks import (
+    as_choice,
     as_float_array,
     as_float_dtype,
     as_int,
@@ -22,6 +23,8 @@ from fastbp._checks import (
     as_targets,
 )
 from fastbp._training import SLICE, DivergenceError, History, Progress, Run
+from fastbp.kernels.activation import ACTIVATIONS
+from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -35,20 +38,25 @@ _BLOCK = 256
 # Another thread takes part in a prediction for each so many multiply-adds.
 _PER_THREAD = 10_000_000
 
+# How much wider the first weights are in a layer that reads units of this activation.
+_GAIN = {"identity": 1.0, "sigmoid": 4.0, "tanh": 1.0, "relu": 2.0**0.5}
+
 
 class Network:
-    """A fully connected network that classifies: sigmoid hidden layers and a softmax output.
+    """A fully connected network that classifies: hidden layers and a softmax output.
 
-    Layer l computes ``z^l = a^(l-1) W^l + b^l``; hidden layers then apply the sigmoid
-    ``a = 1/(1 + e^-z)``, the last layer the softmax ``a_i = e^(z_i) / sum_j e^(z_j)``.  Training
-    minimises the cross-entropy ``C = -(1/n) sum_x sum_i y_i ln a_i`` by backpropagation and
-    mini-batch gradient descent with momentum.
+    Layer l computes ``z^l = a^(l-1) W^l + b^l``; hidden layers then apply their activation, the
+    sigmoid ``a = 1/(1 + e^-z)`` if nothing else is said, the last layer the softmax
+    ``a_i = e^(z_i) / sum_j e^(z_j)``.  Training minimises the cross-entropy
+    ``C = -(1/n) sum_x sum_i y_i ln a_i`` by backpropagation and mini-batch gradient descent.
 
     Parameters
     ----------
     layer_sizes : sequence of int
         Units per layer, from the number of features to the number of classes; ``[64, 10]`` has no
         hidden layer and is multinomial logistic regression.
+    activation : {"sigmoid", "tanh", "relu", "identity"}
+        What the hidden layers apply.
     dtype : {"float32", "float64"}
         Type of the parameters and of all computation.
     seed : int or None
@@ -58,6 +66,7 @@ class Network:
     Attributes
     ----------
     layer_sizes : tuple of int
+    activation : str
     dtype : numpy.dtype
     seed : int
 
@@ -66,8 +75,8 @@ class Network:
     TypeError
         If a layer size or the seed is no integer.
     ValueError
-        If there are fewer than two layers, a size below 1, a dtype other than float32 and
-        float64, or a seed out of range.
+        If there are fewer than two layers, a size below 1, an activation or a dtype that is none
+        of the above, or a seed out of range.
 
     Notes
     -----
@@ -76,7 +85,8 @@ class Network:
     4 undoes the shrinking of what passes forward through such a layer and of the error that
     passes back.  On the 8 x 8 digits with three hidden layers, training then starts in the first
     epoch, where r = 1 everywhere stands still for about ten; r = 4 in the first layer as well
-    saturates units on standardised features and costs about 1 % of accuracy.
+    saturates units on standardised features and costs about 1 % of accuracy.  Layers that read
+    relu have r = sqrt(2) [2]_, for half of those units are 0; all others r = 1.
 
     Random numbers are the raw 64-bit words of Philox with the key (seed, 0) for the weights and
     (seed, e) for the order of the rows in epoch e = 1, 2, ...: NumPy promises these words, but not
@@ -86,6 +96,7 @@ class Network:
     ----------
     .. [1] X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward
        neural networks", AISTATS 2010.
+    .. [2] K. He, X. Zhang, S. Ren and J. Sun, "Delving deep into rectifiers", ICCV 2015.
 
     Examples
     --------
@@ -108,19 +119,22 @@ class Network:
         self,
         layer_sizes: Sequence[int],
         *,
+        activation: str = "sigmoid",
         dtype: DTypeLike = "float32",
         seed: int | None = 0,
     ) -> None:
         self.layer_sizes = _as_layer_sizes(layer_sizes)
+        self.activation = as_choice(activation, "activation", ACTIVATIONS)
         self.dtype = as_float_dtype(dtype)
         self.seed = secrets.randbits(64) if seed is None else _as_seed(seed)
-        self._plan = _layout.make_plan(self.layer_sizes)
-        self._hold(*_layout.make_parameters(self._plan, self.dtype))
+        self._allocate()
         self.reset()
 
-    def _hold(self, parameters: Array, velocity: Array) -> None:
+    def _allocate(self) -> None:
+        self._plan = _layout.make_plan(self.layer_sizes, self.activation)
+        parameters, velocity = _layout.make_parameters(self._plan, self.dtype)
         self._parameters = parameters
-        self._velocity = velocity
+        self._memory = _layout.Memory(velocity, np.empty(0, self.dtype), np.zeros(1, np.int64))
         self._weights = _layout.weight_views(self._plan, parameters)
         self._biases = _layout.bias_views(self._plan, parameters)
 
@@ -140,40 +154,49 @@ class Network:
         words = _random_words(self.seed, 0, self._plan.n_weights)
         uniform = (words >> np.uint64(11)) * 2.0**-52 - 1  # 53 bits in [-1, 1)
         for layer, w in enumerate(_layout.weight_views(self._plan, uniform)):
-            bound = (4.0 if layer > 0 else 1.0) * np.sqrt(6.0 / sum(w.shape))
+            gain = _GAIN[self.activation] if layer > 0 else 1.0
+            bound = gain * np.sqrt(6.0 / sum(w.shape))
             self._weights[layer][:] = bound * w
             self._biases[layer][:] = 0
-        self._velocity[:] = 0
+        _layout.forget(self._memory)
         self._epoch = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
         return {
             "layer_sizes": self.layer_sizes,
+            "activation": self.activation,
             "dtype": self.dtype.name,
             "seed": self.seed,
             "epoch": self._epoch,
             "parameters": self._parameters.copy(),
-            "velocity": self._velocity.copy(),
+            "velocity": self._memory.velocity.copy(),
+            "second_moment": self._memory.second.copy(),
+            "n_steps": int(self._memory.n_steps[0]),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the views around the flat vectors of ``state``."""
         self.layer_sizes = state["layer_sizes"]
+        self.activation = state["activation"]
         self.dtype = as_float_dtype(state["dtype"])
         self.seed = state["seed"]
         self._epoch = state["epoch"]
-        self._plan = _layout.make_plan(self.layer_sizes)
-        self._hold(*_layout.make_parameters(self._plan, self.dtype))
+        self._allocate()
         self._parameters[:] = state["parameters"]
-        self._velocity[:] = state["velocity"]
+        if len(state["second_moment"]):
+            self._make_room_for_adam()
+        self._memory.velocity[:] = state["velocity"]
+        self._memory.second[:] = state["second_moment"]
+        self._memory.n_steps[0] = state["n_steps"]
 
     def __repr__(self) -> str:
         """Name the layers, the dtype, the seed and the state of training."""
         sizes = "-".join(map(str, self.layer_sizes))
+        kind = "" if self.activation == "sigmoid" else f" {self.activation}"
         epochs = f"{self._epoch} epoch{'' if self._epoch == 1 else 's'} trained"
         return (
-            f"<Network {sizes} {self.dtype.name}, seed {self.seed}: "
+            f"<Network {sizes}{kind} {self.dtype.name}, seed {self.seed}: "
             f"{self._parameters.size} parameters, {epochs}>"
         )
 
@@ -192,12 +215,20 @@ class Network:
 
     @property
     def velocity(self) -> Array:
-        """The momentum's memory v, laid out as ``parameters``; ``net.velocity[:] = 0`` forgets."""
-        return self._velocity
+        """The momentum's memory v, laid out as ``parameters``; ``net.velocity[:] = 0`` forgets.
+
+        After training with `Adam` it is the first moment, and ``second_moment`` the second.
+        """
+        return self._memory.velocity
 
     @velocity.setter
     def velocity(self, values: ArrayLike) -> None:
-        self._velocity[:] = self._flat(values, "velocity")
+        self._memory.velocity[:] = self._flat(values, "velocity")
+
+    @property
+    def second_moment(self) -> Array:
+        """Adam's second moment, laid out as ``parameters``; empty if Adam was not the last."""
+        return self._memory.second
 
     @property
     def weights(self) -> tuple[Array, ...]:
@@ -225,8 +256,9 @@ class Network:
         *,
         epochs: int = 10,
         batch_size: int = 32,
-        learning_rate: float = 0.1,
-        momentum: float = 0.9,
+        learning_rate: float | None = None,
+        momentum: float | None = None,
+        optimizer: SGD | Adam | None = None,
         l2: float = 0.0,
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
@@ -235,12 +267,14 @@ class Network:
         progress: bool = False,
         callback: Callback | None = None,
     ) -> History:
-        """Train by mini-batch gradient descent with momentum; go on where the last call ended.
+        """Train by mini-batch gradient descent; go on where the last call ended.
 
         Per mini-batch, with g the gradient of its mean cross-entropy (see `gradients`)::
 
             v     <- momentum * v - learning_rate * (g + l2 * W)     (biases: without l2 * W)
             theta <- theta + v
+
+        or what ``optimizer`` makes of g + l2 * W.
 
         Parameters
         ----------
@@ -252,10 +286,12 @@ class Network:
             Passes over the data.
         batch_size : int
             Rows per step.  The last batch of an epoch holds what is left, and is a mean over that.
-        learning_rate : float
-            Above 0.
-        momentum : float
-            At least 0 and below 1.
+        learning_rate : float, optional
+            Above 0; by default 0.1.
+        momentum : float, optional
+            At least 0 and below 1; by default 0.9.
+        optimizer : SGD or Adam, optional
+            In place of ``learning_rate`` and ``momentum``: Nesterov's momentum, Adam or AdamW.
         l2 : float
             Strength of the penalty ``0.5 * l2 * ||W||^2`` on the weights (not on the biases).
         sample_weight : array_like of shape (n,), optional
@@ -298,8 +334,10 @@ class Network:
         -----
         The result depends on the data, the arguments and the seed alone: the same bits in every
         run.  ``fit(epochs=2)`` followed by ``fit(epochs=3)`` equals ``fit(epochs=5)``: velocity
-        and epoch number are kept.  `reset` starts over; ``net.velocity[:] = 0`` only forgets the
-        momentum, for instance before training goes on with other data.
+        and epoch number are kept, and with Adam both moments and the number of steps.  A change
+        between Adam and SGD forgets them, for neither can use the other's.  `reset` starts over;
+        ``net.velocity[:] = 0`` only forgets the momentum, for instance before training goes on
+        with other data.
 
         Ctrl-C (KeyboardInterrupt) takes effect within a fraction of a second, between two steps.
         The parameters are those after the last step, and the interrupted epoch does not count.
@@ -318,9 +356,9 @@ class Network:
         """
         epochs = as_positive_int(epochs, "epochs")
         batch_size = as_positive_int(batch_size, "batch_size")
-        learning_rate = as_real(learning_rate, "learning_rate", low=0.0, closed="right")
-        momentum = as_real(momentum, "momentum", low=0.0, high=1.0, closed="left")
-        l2 = as_real(l2, "l2", low=0.0)
+        update = _as_optimizer(optimizer, learning_rate, momentum).update(
+            as_real(l2, "l2", low=0.0)
+        )
         if n_threads is not None:
             n_threads = as_positive_int(n_threads, "n_threads")
         if callback is not None and not callable(callback):
@@ -334,7 +372,7 @@ class Network:
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
 
-        run = Run(self._plan, data, self._parameters, self._velocity, batch_size, n_threads)
+        run = self._run(data, update, batch_size, n_threads)
         history = History()
         with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
             for _ in range(epochs):
@@ -342,7 +380,7 @@ class Network:
                     backprop.shuffle(_random_words(self.seed, self._epoch + 1, n), run.order)
                 started = time.perf_counter()
                 try:
-                    totals = run.epoch(self._epoch + 1, learning_rate, momentum, l2, shown)
+                    totals = run.epoch(self._epoch + 1, update, shown)
                 except DivergenceError as error:
                     error.history = history
                     raise
@@ -362,6 +400,30 @@ class Network:
                 if callback is not None and callback(self, self._epoch, entry):
                     break
         return history
+
+    def _run(
+        self,
+        data: _layout.Data,
+        update: _layout.Update,
+        batch_size: int,
+        n_threads: int | None,
+        with_penalty: bool = False,
+    ) -> Run:
+        """Begin training with updates of this kind: what another kind has left is forgotten."""
+        if update.is_adam != bool(self._memory.second.size):
+            _layout.forget(self._memory)
+            if update.is_adam:
+                self._make_room_for_adam()
+            else:
+                self._memory = self._memory._replace(second=np.empty(0, self.dtype))
+        return Run(
+            *(self._plan, data, self._parameters, self._memory),
+            *(batch_size, n_threads, with_penalty),
+        )
+
+    def _make_room_for_adam(self) -> None:
+        second = _layout.make_second_moment(self._plan, self.dtype)
+        self._memory = self._memory._replace(second=second)
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
@@ -621,6 +683,24 @@ def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes must hold at least 2 sizes, got {layer_sizes!r}")
     return sizes
+
+
+def _as_optimizer(
+    optimizer: SGD | Adam | None, learning_rate: float | None, momentum: float | None
+) -> SGD | Adam:
+    if optimizer is None:
+        rate = 0.1 if learning_rate is None else learning_rate
+        mu = 0.9 if momentum is None else as_real(momentum, "momentum", 0.0, 1.0, closed="left")
+        return SGD(rate, mu)
+    if not isinstance(optimizer, SGD | Adam):
+        raise TypeError(f"optimizer must be an SGD, an Adam or None, got {optimizer!r}")
+    for name, value in (("learning_rate", learning_rate), ("momentum", momentum)):
+        if value is not None:
+            raise ValueError(
+                f"{name} must be given to the optimizer or without one, got {value!r} and "
+                f"{optimizer!r}"
+            )
+    return optimizer
 
 
 def _as_seed(seed: int) -> int:

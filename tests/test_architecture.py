@@ -52,18 +52,20 @@ ROOMS = {
     "kernels.softmax": _VECTORS | {"kernels.rows"},
     "kernels.cross_entropy": _VECTORS | {"kernels.rows", "kernels.softmax"},
     "kernels.activation": _VECTORS,
+    "kernels.update": {"_compile", "_llvm"},
     "kernels.products": {"_compile", "_llvm"},
-    "kernels.dense": _VECTORS | {"kernels.products", "kernels.rows"},
-    "kernels.update": _VECTORS,
+    "kernels.dense": _VECTORS
+    | {"kernels.activation", "kernels.products", "kernels.rows", "kernels.update"},
     "kernels": _KERNELS,
-    "_layout": {"kernels.dense"},
+    "_layout": {"kernels.activation", "kernels.dense"},
     "_threads": set(),
     "backprop": {"_compile", "_layout", "_llvm"} | _KERNELS,
     "functional": {"_checks", "_compile"} | _KERNELS,
     "_training": {"_layout", "_threads", "backprop"},
-    "network": {"_checks", "_layout", "_threads", "_training", "backprop"} | _KERNELS,
+    "optimizers": {"_checks", "_layout"},
+    "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "functional", "kernels", "network"},
+    "": {"_training", "functional", "kernels", "network", "optimizers"},
 }
 
 

@@ -10,7 +10,7 @@ import reference
 from reference_network import Trainer, forward, gradients, norm_error
 from together import together
 
-from fastbp import _layout, backprop
+from fastbp import SGD, _layout, backprop
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
 ARCHITECTURES = [
@@ -38,6 +38,7 @@ class Problem:
         rng = np.random.default_rng(seed)
         self.plan = _layout.make_plan(sizes)
         self.parameters, self.velocity = _layout.make_parameters(self.plan, dtype)
+        self.memory = _layout.Memory(self.velocity, np.empty(0, dtype), np.zeros(1, np.int64))
         self.parameters[:] = rng.normal(scale=0.5, size=self.plan.n_parameters)
         self.velocity[:] = rng.normal(scale=0.01, size=self.plan.n_parameters)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
@@ -54,7 +55,7 @@ class Problem:
         self.n_steps = -(-n // batch_size)
         self.work = _layout.make_workspace(self.plan, self.data, batch_size)
         self.parts = _layout.make_parts(self.plan)
-        self.totals = np.zeros(3)
+        self.totals = np.zeros(4)
 
     @property
     def layers(self):
@@ -88,12 +89,14 @@ class Problem:
         """
         board = _layout.make_board(n_blocks)
         last = self.n_steps if last is None else last
+        # also a rate of 0, which nobody may ask for
+        update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
 
         def work():
             backprop.train(
-                *(self.plan.table, self.data, self.order, self.parameters, self.velocity),
+                *(self.plan.table, self.data, self.order, self.parameters, self.memory),
                 *(self.work, self.parts, n_blocks, board, self.totals, first, last),
-                *(self.batch_size, learning_rate, momentum, l2),
+                *(self.batch_size, update),
             )
 
         (team or (lambda call: call()))(work)
@@ -480,8 +483,8 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
     def work():
         backprop.train(
             *(problem.plan.table, problem.data, problem.order, problem.parameters),
-            *(problem.velocity, problem.work, problem.parts, n_threads, board, problem.totals),
-            *(0, problem.n_steps, problem.batch_size, 0.3, 0.9, 0.0),
+            *(problem.memory, problem.work, problem.parts, n_threads, board, problem.totals),
+            *(0, problem.n_steps, problem.batch_size, SGD(0.3).update()),
         )
 
     thread = threading.Thread(target=work, daemon=True)

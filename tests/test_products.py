@@ -77,12 +77,12 @@ def add_products(a, b, count, rows, columns, c, first):
 
 
 @kernel
-def descend(a, b, count, rows, columns, partial, first, w, velocity, hyper):
+def descend(a, b, count, rows, columns, partial, first, w, velocity, hyper, nesterov):
     """A tile."""
     _llvm.descend(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
         *(first_of(partial), partial.row, first),
-        *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2]),
+        *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2], nesterov),
     )
 
 
@@ -310,7 +310,8 @@ def test_registers_and_panels(dtype):
 
 @pytest.mark.parametrize("l2", [0.0, 0.03])
 @pytest.mark.parametrize("again", [False, True])
-def test_descent_equals_the_products_and_then_the_update(l2, again, dtype):
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_descent_equals_the_products_and_then_the_update(l2, again, nesterov, dtype):
     """Each of its operations is rounded on its own."""
     count = 9
     a, b, partial = largest(count, dtype)
@@ -319,7 +320,9 @@ def test_descent_equals_the_products_and_then_the_update(l2, again, dtype):
     for rows, columns in every_tile(dtype, DESCENT_HEIGHTS):
         shape, part = (rows, columns), np.s_[:rows, :columns]
         g = tile_of(a[:rows], b[:, :columns], partial[part] if again else None)
-        v = mu * velocity[part] - eta * (g + penalty * w[part])
+        descent = eta * (g + penalty * w[part])
+        v = mu * velocity[part] - descent
+        step = mu * v - descent if nesterov else v
         # the partial sums lie otherwise than the weights
         sums = place(np.pad(partial[part], ((0, 0), (0, 2))))
         before = sums.numbers.tobytes()
@@ -329,10 +332,10 @@ def test_descent_equals_the_products_and_then_the_update(l2, again, dtype):
         found = [guarded(w[part]), guarded(velocity[part])]
         descend(
             *(place(a[:rows], by_columns=True), place(b[:, :columns]), count, rows, columns),
-            *(sums, not again, *found, (0.3, 0.9, l2)),
+            *(sums, not again, *found, (0.3, 0.9, l2), nesterov),
         )
         assert sums.numbers.tobytes() == before
-        for matrix, expected in zip(found, (w[part] + v, v), strict=True):
+        for matrix, expected in zip(found, (w[part] + step, v), strict=True):
             matrix.assert_nothing_else_was_written(*shape)
             assert_same_bits(matrix.inside(*shape), expected)
 

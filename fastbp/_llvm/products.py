@@ -317,6 +317,7 @@ def _finish_descent(
     learning_rate: Any,
     momentum: Any,
     l2: Any,
+    nesterov: Any,
 ) -> None:
     count = exists[0].type.count
     eta, mu, penalty = (splat(builder, x, count) for x in (learning_rate, momentum, l2))
@@ -342,9 +343,12 @@ def _finish_descent(
             upcoming = read(r + 1)
         for v, gradient in enumerate(row_sums):
             w_now, v_now = held[v]
-            v_new = builder.fsub(builder.fmul(mu, v_now), builder.fmul(eta, gradient))
+            descent = builder.fmul(eta, gradient)
+            v_new = builder.fsub(builder.fmul(mu, v_now), descent)
             velocities.write(r, v, v_new)
-            weights.write(r, v, builder.fadd(w_now, v_new))
+            ahead = builder.fsub(builder.fmul(mu, v_new), descent)
+            step = builder.select(nesterov, ahead, v_new)
+            weights.write(r, v, builder.fadd(w_now, step))
 
 
 def _emit_descend(
@@ -366,13 +370,14 @@ def _emit_descend(
     learning_rate: Any,
     momentum: Any,
     l2: Any,
+    nesterov: Any,
 ) -> Any:
     lanes = register_of(a)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         number = ir_type(Lanes(a.dtype, 1))
         pointer = args[0].type
-        kinds = [pointer, INT64, BIT, pointer, pointer, INT64, number, number, number]
+        kinds = [pointer, INT64, BIT, pointer, pointer, INT64, number, number, number, BIT]
         function = _tile_function(
             builder.module, lanes, "descend", DESCENT_HEIGHTS, kinds, _finish_descent
         )
@@ -381,7 +386,8 @@ def _emit_descend(
 
     n, x = types.intp, a.dtype
     return types.void(
-        a, n, n, b, n, n, n, n, partial, n, types.boolean, w, velocity, n, x, x, x
+        *(a, n, n, b, n, n, n, n, partial, n, types.boolean),
+        *(w, velocity, n, x, x, x, types.boolean),
     ), codegen
 
 
@@ -404,11 +410,13 @@ def descend(
     learning_rate: Any,
     momentum: Any,
     l2: Any,
+    nesterov: Any,
 ) -> None:
     """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
 
-    ``partial`` takes the place of c, is read unless ``first``, and not written: the gradient
-    stays in registers.  ``rows`` is a `descent_height`.
+    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  ``partial`` takes the place
+    of c, is read unless ``first``, and not written: the gradient stays in registers.  ``rows`` is a
+    `descent_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
@@ -418,7 +426,7 @@ def descend(
         if l2 != 0:
             g = g + penalty * w_r
         v_r[:] = mu * v_r - eta * g
-        w_r += v_r
+        w_r += mu * v_r - eta * g if nesterov else v_r
 
 
 def _emit_tile_height(_typing: Any) -> Any:

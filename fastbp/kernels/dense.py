@@ -20,13 +20,15 @@ from fastbp._llvm import (
     offset,
     panel_width,
     prefetch,
+    scalar,
     select,
     stack_row,
     store_first,
+    sum_lanes,
     widen,
     width,
 )
-from fastbp.kernels.elementary import sigmoid_lanes
+from fastbp.kernels.activation import IDENTITY, SIGMOID, activated, carried_back
 from fastbp.kernels.products import (
     BLOCK,
     add_panel,
@@ -36,18 +38,22 @@ from fastbp.kernels.products import (
     turn_block,
 )
 from fastbp.kernels.rows import add_exactly
+from fastbp.kernels.update import adam_lanes
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
 GROUP = 56
 GROUP_REGISTERS = 2 * GROUP
+
+# Rows of w that Adam asks for before it comes to them
+AHEAD = 4
 
 # The distance of neighbours. Not a literal, of which each place would be compiled for on its own.
 ADJACENT = np.intp(1)
 
 
 @inlined
-def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, is_hidden):
-    """z = a_prev W + b; of a hidden layer the sigmoid of that.
+def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, activation):
+    """z = a_prev W + b, and its activation in the same place.
 
     ``room`` counts the numbers that may be read from w's first one on.
     """
@@ -80,14 +86,12 @@ def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, is_hid
             for i in range(n):
                 z_i = offset(z, i * z_row)
                 z_iq = load_first(z_i, q, fan_out - q, 0.0) + b_q
-                if is_hidden:
-                    z_iq = sigmoid_lanes(z_iq)
-                store_first(z_i, q, z_iq, fan_out - q)
+                store_first(z_i, q, activated(z_iq, activation), fan_out - q)
 
 
 @inlined
-def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_row):
-    """delta = (delta_next W_next^T) a (1 - a) (BP2); the rows of a are ``delta_row`` apart, too."""
+def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_row, activation):
+    """delta = (delta_next W_next^T) a' (BP2); the rows of a are ``delta_row`` apart, too."""
     block = stack_row(delta, BLOCK)
     depth = depth_of(fan_out)
     for j in range(0, units, panel_width(delta)):
@@ -113,7 +117,7 @@ def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_
             for q in range(j, j + columns, width(delta)):
                 a_iq = load_first(a_i, q, units - q, 0.0)
                 carried = load_first(delta_i, q, units - q, 0.0)
-                store_first(delta_i, q, carried * (a_iq * (1.0 - a_iq)), units - q)
+                store_first(delta_i, q, carried_back(carried, a_iq, activation), units - q)
 
 
 @inlined
@@ -163,7 +167,19 @@ def fetch_ahead(w, velocity, first, rows, fan_out, j):
 
 @inlined
 def descend_rows(
-    a_prev, a_row, delta, delta_row, n, rows, fan_out, w, velocity, learning_rate, momentum, l2
+    a_prev,
+    a_row,
+    delta,
+    delta_row,
+    n,
+    rows,
+    fan_out,
+    w,
+    velocity,
+    learning_rate,
+    momentum,
+    l2,
+    nesterov,
 ):
     """g = a_prev^T delta (BP4); v <- mu v - eta (g + l2 w); w <- w + v: g never leaves registers.
 
@@ -200,9 +216,67 @@ def descend_rows(
                     *(n - last, height, columns),
                     *(offset(partial, (k - start) * panel_width(w)), panel_width(w), last == 0),
                     *(offset(w, k * fan_out + j), offset(velocity, k * fan_out + j), fan_out),
-                    *(learning_rate, momentum, l2),
+                    *(learning_rate, momentum, l2, nesterov),
                 )
                 k += height
+
+
+@inlined
+def adapt_rows(
+    a_prev, a_row, delta, delta_row, n, rows, fan_out, w, first, second, l2, moments, rates
+):
+    """g = a_prev^T delta (BP4), and Adam's step with g + l2 w: g stays in the first-level cache.
+
+    For the first ``rows`` rows of w.  ``moments`` and ``rates`` are the arguments of `adam_lanes`.
+    Unlike a step with momentum, this one has work for the registers: a square root and a division.
+    """
+    grad = stack_row(w, GROUP_REGISTERS)
+    depth = depth_of(n)
+    for start in range(0, rows, GROUP):
+        stop = min(start + GROUP, rows)
+        for j in range(0, fan_out, panel_width(w)):
+            columns = min(panel_width(w), fan_out - j)
+            for i in range(0, n, depth):
+                add_panel(
+                    offset(a_prev, i * a_row + start),
+                    ADJACENT,
+                    a_row,
+                    offset(delta, i * delta_row + j),
+                    delta_row,
+                    min(depth, n - i),
+                    stop - start,
+                    columns,
+                    grad,
+                    panel_width(w),
+                    i == 0,
+                )
+            for k in range(start, stop):
+                place = k * fan_out + j
+                for q in range(0, columns, width(w)):
+                    at, held = place + q, columns - q
+                    prefetch(w, at + AHEAD * fan_out, 1, 1)
+                    prefetch(first, at + AHEAD * fan_out, 1, 1)
+                    prefetch(second, at + AHEAD * fan_out, 1, 1)
+                    w_kq = load_first(w, at, held, 0.0)
+                    g = load_first(grad, (k - start) * panel_width(w) + q, held, 0.0) + l2 * w_kq
+                    w_kq, m, v = adam_lanes(
+                        *(w_kq, g, load_first(first, at, held, 0.0)),
+                        *(load_first(second, at, held, 0.0), *moments, *rates),
+                    )
+                    store_first(w, at, w_kq, held)
+                    store_first(first, at, m, held)
+                    store_first(second, at, v, held)
+
+
+@inlined
+def sum_of_squares(w, n):
+    """The sum of the squares of n numbers, in float64."""
+    total = widen(load_first(w, 0, 0, 0.0))
+    for q in range(0, n, width(w)):
+        w_q = widen(load_first(w, q, n - q, 0.0))
+        total = fma(w_q, w_q, total)
+    high, low = sum_lanes(total, 0.0 * total)
+    return scalar(high) + scalar(low)
 
 
 @inlined
@@ -256,13 +330,13 @@ def dense_forward(a_prev, w, b, z):
     elif n > 0:
         forward_rows(
             *(flat(a_prev), fan_in, flat(w), flat(b), w.size),
-            *(n, fan_in, fan_out, flat(z), fan_out, False),
+            *(n, fan_in, fan_out, flat(z), fan_out, IDENTITY),
         )
 
 
 @kernel
-def hidden_error(delta_next, w_next, a, delta):
-    """delta_ij = (sum_k delta_next_ik w_next_jk) a_ij (1 - a_ij) (BP2).
+def hidden_error(delta_next, w_next, a, delta, activation=SIGMOID):
+    """delta_ij = (sum_k delta_next_ik w_next_jk) a'_ij (BP2).
 
     Parameters
     ----------
@@ -274,6 +348,9 @@ def hidden_error(delta_next, w_next, a, delta):
         Activations of this layer.
     delta : (n, units) of the same dtype, written
         Shares no memory with the inputs.
+    activation : int
+        What a' is at a: 1 for the sigmoid's a (1 - a), 2 for tanh's 1 - a**2, 3 for relu's 1 where
+        a > 0, 0 for 1 everywhere.
 
     Examples
     --------
@@ -292,7 +369,7 @@ def hidden_error(delta_next, w_next, a, delta):
     elif n > 0:
         error_rows(
             *(flat(delta_next), fan_out, flat(w_next), flat(a)),
-            *(n, units, fan_out, flat(delta), units),
+            *(n, units, fan_out, flat(delta), units, activation),
         )
 
 
