@@ -10,7 +10,8 @@ import reference
 from reference_network import Trainer, forward, gradients, norm_error
 from together import together
 
-from fastbp import SGD, _layout, backprop
+from fastbp import SGD, Adam, _layout, backprop
+from fastbp.kernels.activation import ACTIVATIONS
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
 ARCHITECTURES = [
@@ -31,14 +32,43 @@ architectures = pytest.mark.parametrize(
 STEP_ERROR = 40
 
 
+#: Ways to use a gradient.
+UPDATES = {
+    "sgd": SGD(0.03, 0.9).update(l2=0.01),
+    "nesterov": SGD(0.03, 0.9, nesterov=True).update(l2=0.01, alpha=0.5),
+    "adam": Adam(0.01).update(),
+    "adam, penalty": Adam(0.01, 0.8, 0.99, 1e-3).update(l2=0.01, alpha=0.5),
+    "adamw": Adam(0.01, weight_decay=0.1).update(),
+    "adam, epsilon first": Adam(0.01, epsilon=1e-3).update(epsilon_is_corrected=False),
+}
+every_update = pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
 class Problem:
     """A network, rows to learn, and all memory that a run needs."""
 
-    def __init__(self, sizes, dtype, n=23, batch_size=8, soft=False, weighted=False, seed=0):
+    def __init__(
+        self,
+        sizes,
+        dtype,
+        n=23,
+        batch_size=8,
+        soft=False,
+        weighted=False,
+        seed=0,
+        *,
+        activation="sigmoid",
+        adam=False,
+        form="positive",
+        with_penalty=False,
+    ):
         rng = np.random.default_rng(seed)
-        self.plan = _layout.make_plan(sizes)
+        self.activation = activation
+        self.plan = _layout.make_plan(sizes, activation)
         self.parameters, self.velocity = _layout.make_parameters(self.plan, dtype)
-        self.memory = _layout.Memory(self.velocity, np.empty(0, dtype), np.zeros(1, np.int64))
+        second = _layout.make_second_moment(self.plan, dtype) if adam else np.empty(0, dtype)
+        self.memory = _layout.Memory(self.velocity, second, np.zeros(1, np.int64))
         self.parameters[:] = rng.normal(scale=0.5, size=self.plan.n_parameters)
         self.velocity[:] = rng.normal(scale=0.01, size=self.plan.n_parameters)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
@@ -47,13 +77,21 @@ class Problem:
         if soft:
             self.y = rng.dirichlet(np.ones(sizes[-1]), n).astype(dtype)
         row_weight = rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0)
-        self.data = _layout.make_data(
-            x, None if soft else labels, self.y if soft else None, row_weight
-        )
         self.order = rng.permutation(n)
+        if adam:
+            self.memory.second[:] = rng.uniform(1e-4, 1e-2, self.plan.n_parameters)
+        if form != "positive":
+            x = with_zeros(x, rng)
+        self.data = _layout.make_data(
+            compressed(x) if form == "sparse" else x,
+            None if soft else labels,
+            self.y if soft else None,
+            row_weight,
+        )
+        self.x = x
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
-        self.work = _layout.make_workspace(self.plan, self.data, batch_size)
+        self.work = _layout.make_workspace(self.plan, self.data, batch_size, with_penalty)
         self.parts = _layout.make_parts(self.plan)
         self.totals = np.zeros(4)
 
@@ -67,21 +105,35 @@ class Problem:
 
     def trainer(self):
         """The same network in longdouble."""
-        trainer = Trainer(*self.layers)
-        trainer.v_weights = list(
-            map(reference.wide, _layout.weight_views(self.plan, self.velocity))
-        )
-        trainer.v_biases = list(map(reference.wide, _layout.bias_views(self.plan, self.velocity)))
+        trainer = Trainer(*self.layers, self.activation)
+        trainer.v_weights, trainer.v_biases = self._wide(self.velocity)
+        if self.memory.second.size:
+            trainer.second_weights, trainer.second_biases = self._wide(self.memory.second)
+        trainer.n_steps = int(self.memory.n_steps[0])
         return trainer
+
+    def _wide(self, flat):
+        """Copies of the weights and biases of a vector, in longdouble."""
+        views = _layout.weight_views(self.plan, flat), _layout.bias_views(self.plan, flat)
+        return [list(map(reference.wide, layers)) for layers in views]
 
     def rows(self, step):
         """The rows of a step: x, y, and their weights."""
         rows = self.order[step * self.batch_size : (step + 1) * self.batch_size]
         weight = self.data.row_weight
-        return self.data.x[rows], self.y[rows], weight[rows] if weight.size else weight
+        return self.x[rows], self.y[rows], weight[rows] if weight.size else weight
 
     def train(
-        self, first=0, last=None, *, learning_rate=0.3, momentum=0.9, l2=0.0, n_blocks=1, team=None
+        self,
+        first=0,
+        last=None,
+        *,
+        learning_rate=0.3,
+        momentum=0.9,
+        l2=0.0,
+        update=None,
+        n_blocks=1,
+        team=None,
     ):
         """Some steps of an epoch; return the step that was not made, or -1.
 
@@ -89,8 +141,9 @@ class Problem:
         """
         board = _layout.make_board(n_blocks)
         last = self.n_steps if last is None else last
-        # also a rate of 0, which nobody may ask for
-        update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
+        if update is None:
+            # also a rate of 0, which nobody may ask for
+            update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
 
         def work():
             backprop.train(
@@ -101,6 +154,23 @@ class Problem:
 
         (team or (lambda call: call()))(work)
         return int(board[_layout.STOPPED])
+
+
+def with_zeros(x, rng):
+    """The rows with zeros in most places; one of them all zeros, one full at both its ends."""
+    x = x * (rng.random(x.shape) < 0.3)
+    x[len(x) // 2] = 0
+    x[-1] = 0
+    x[1, [0, -1]] = 0.5
+    return x
+
+
+def compressed(x):
+    """Sparse rows, as `_layout.make_data` takes them."""
+    counts = np.count_nonzero(x, axis=1)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+    rows, columns = np.nonzero(x)
+    return np.empty((0, x.shape[1]), x.dtype), starts, columns.astype(np.intp), x[rows, columns]
 
 
 def assert_near(got, exact, unit_roundoffs):
@@ -155,6 +225,117 @@ def test_step_on_soft_targets(sizes, weighted, dtype):
 @architectures
 def test_step_on_weighted_rows(sizes, dtype):
     assert_steps_match(Problem(sizes, dtype, weighted=True))
+
+
+def exact_step(trainer, rows, update):
+    """The step of the reference that ``update`` stands for; its loss before that."""
+    how = update._asdict()
+    is_adam, nesterov = how.pop("is_adam"), how.pop("nesterov")
+    if is_adam:
+        return trainer.adam_step(*rows, beta_1=how.pop("momentum"), **how)
+    names = ("learning_rate", "momentum", "l2", "alpha")
+    return trainer.step(*rows, nesterov=nesterov, **{name: how[name] for name in names})
+
+
+def assert_updates_match(problem, update):
+    """Each step of an epoch is the step of the reference from the same start."""
+    __tracebackhide__ = True
+    relative = 8 * float(np.finfo(problem.parameters.dtype).eps)
+    for step in range(problem.n_steps):
+        expected, rows = problem.trainer(), problem.rows(step)
+        penalty = expected.penalty(rows[0], rows[2], l2=update.l2, alpha=update.alpha)
+        loss = exact_step(expected, rows, update)
+        problem.totals[:] = 0
+        assert problem.train(step, step + 1, update=update) == -1
+        assert_near(problem.parameters, expected.flat(), STEP_ERROR)
+        assert_near(problem.velocity, expected.flat_velocity(), STEP_ERROR)
+        if update.is_adam:
+            assert_near(problem.memory.second, expected.flat_second_moment(), STEP_ERROR)
+        assert problem.memory.n_steps[0] == expected.n_steps == step + 1
+        objective = loss + penalty if problem.work.squares.size else loss
+        total = float(len(rows[0]) * objective)
+        assert problem.totals[3] == pytest.approx(total, rel=relative, abs=relative)
+
+
+@every_activation
+@every_update
+@pytest.mark.parametrize(
+    ("sizes", "n", "batch_size", "weighted"),
+    [
+        ((5, 3), 23, 8, True),
+        ((7, 5, 3), 23, 8, False),
+        ((13, 7, 11, 5, 17, 3), 15, 8, True),
+        pytest.param((64, 33, 10), 50, 20, False, marks=pytest.mark.compiled),
+        # weights in several parts, and sums over units and over rows in several blocks
+        pytest.param((130, 61, 4), 300, 140, True, marks=pytest.mark.compiled),
+    ],
+    ids=str,
+)
+def test_step_of_any_kind(sizes, n, batch_size, weighted, activation, update, dtype):
+    problem = Problem(
+        *(sizes, dtype, n, batch_size),
+        weighted=weighted,
+        activation=activation,
+        adam=update.is_adam,
+        with_penalty=True,
+    )
+    assert_updates_match(problem, update)
+
+
+@every_update
+def test_objective_without_penalty_is_the_loss(update, dtype):
+    problem = Problem((7, 5, 3), dtype, weighted=True, soft=True, adam=update.is_adam)
+    assert_updates_match(problem, update)
+
+
+@every_update
+def test_batch_without_weight_has_no_alpha(update):
+    problem = Problem((4, 3, 2), "float64", n=8, weighted=True, adam=update.is_adam)
+    problem.data.row_weight[:] = 0
+    assert_updates_match(problem, update._replace(alpha=0.5))
+
+
+@every_update
+def test_moments_from_the_first_step_on(update):
+    """From nothing: the bias of the moments is largest, and is corrected by t over all epochs."""
+    problem = Problem((7, 6, 3), "float64", n=50, adam=update.is_adam, activation="tanh")
+    problem.velocity[:] = problem.memory.second[:] = 0
+    expected = problem.trainer()
+    for _ in range(4):
+        problem.train(update=update)
+        for step in range(problem.n_steps):
+            exact_step(expected, problem.rows(step), update)
+    assert problem.memory.n_steps[0] == 4 * problem.n_steps
+    np.testing.assert_allclose(problem.parameters, expected.flat().astype(float), atol=1e-12)
+
+
+@every_activation
+@every_update
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 3), (7, 5, 3), (17, 31, 10), (33, 2, 4)], ids=str)
+def test_sparse_rows_give_the_bits_of_dense_ones(sizes, soft, activation, update, dtype):
+    options = {"soft": soft, "weighted": soft, "activation": activation, "adam": update.is_adam}
+    dense, sparse = (Problem(sizes, dtype, form=form, **options) for form in ("dense", "sparse"))
+    assert len(sparse.data.x) == 0 < sparse.data.values.size < dense.data.x.size
+    for problem in (dense, sparse):
+        for _ in range(2):
+            assert problem.train(update=update) == -1
+    assert_same_state(sparse, dense)
+
+
+def test_sparse_rows_that_are_not_finite_stop_a_step():
+    problem = Problem((5, 3), "float32", n=24, form="sparse")
+    problem.order[:] = np.roll(np.arange(24), 8)  # row 1, which is not empty, in the second step
+    problem.data.values[problem.data.starts[1]] = np.nan
+    assert problem.train() == 1
+
+
+def assert_same_state(got, expected):
+    __tracebackhide__ = True
+    np.testing.assert_array_equal(got.parameters, expected.parameters)
+    for ours, theirs in zip(got.memory, expected.memory, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(got.totals, expected.totals)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -238,28 +419,32 @@ def test_step_whose_loss_is_not_finite_is_not_made(value):
 
 @architectures
 @pytest.mark.parametrize("soft", [False, True])
-def test_gradient_matches_the_reference(sizes, soft, dtype):
-    problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True)
+@every_activation
+def test_gradient_matches_the_reference(activation, sizes, soft, dtype):
+    problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True, activation=activation)
     flat = np.full_like(problem.parameters, np.nan)
     loss = backprop.gradient(
         problem.plan.table, problem.data, np.arange(23), problem.parameters, problem.work, flat
     )
     weight = problem.data.row_weight
-    exact_loss, exact_w, exact_b = gradients(*problem.layers, problem.data.x, problem.y, weight)
+    exact_loss, exact_w, exact_b = gradients(
+        *(*problem.layers, problem.data.x, problem.y, weight), activation=activation
+    )
     assert loss == pytest.approx(float(exact_loss), rel=8 * float(np.finfo(dtype).eps))
     got = [*_layout.weight_views(problem.plan, flat), *_layout.bias_views(problem.plan, flat)]
     for grad, exact in zip(got, [*exact_w, *exact_b], strict=True):
-        if sizes[-1] == 1:
-            assert not grad.any()  # one class: nothing to learn
+        if not exact.any():
+            assert not grad.any()  # one class, or units that are all at rest: nothing to learn
         else:
             assert norm_error(grad, exact, dtype) <= STEP_ERROR
 
 
 @architectures
-def test_logits_match_the_reference_in_any_blocks(sizes, dtype):
-    problem = Problem(sizes, dtype)
+@every_activation
+def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
+    problem = Problem(sizes, dtype, activation=activation)
     n, x = 23, problem.data.x
-    exact = forward(*problem.layers, x)[-1]
+    exact = forward(*problem.layers, x, activation=activation)[-1]
     results = []
     for capacity in (1, 5, 23, 40):
         z = np.full((n, sizes[-1]), np.nan, dtype)
@@ -381,19 +566,18 @@ def team(*lateness):
     return call
 
 
-def assert_same_by_teams(make, teams):
-    """Each team, for blocks of as many: the parameters, velocity and totals of one thread alone."""
+def assert_same_by_teams(make, teams, update=None):
+    """Each team, for blocks of as many: the parameters, memory and totals of one thread alone."""
     __tracebackhide__ = True
+    how = {"l2": 0.01, "update": update}
     alone = make()
     for _ in range(2):
-        assert alone.train(l2=0.01) == -1
+        assert alone.train(**how) == -1
     for n_blocks, threads in teams:
         shared = make()
         for _ in range(2):
-            assert shared.train(l2=0.01, n_blocks=n_blocks, team=threads) == -1
-        np.testing.assert_array_equal(shared.parameters, alone.parameters)
-        np.testing.assert_array_equal(shared.velocity, alone.velocity)
-        np.testing.assert_array_equal(shared.totals, alone.totals)
+            assert shared.train(**how, n_blocks=n_blocks, team=threads) == -1
+        assert_same_state(shared, alone)
 
 
 TEAM_SIZES = (1, 2, 3, 4, 7, 16)
@@ -417,6 +601,24 @@ def test_same_bits_by_any_number_of_threads(sizes, n, batch_size, soft, weighted
         return Problem(sizes, dtype, n, batch_size, soft, weighted)
 
     assert_same_by_teams(make, [(n, team(*[0] * n)) for n in TEAM_SIZES])
+
+
+@pytest.mark.compiled
+@every_activation
+@every_update
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_same_bits_by_any_number_of_threads_for_every_update(form, update, activation, dtype):
+    def make():
+        return Problem(
+            *((101, 63, 37, 19), dtype, 203, 33),
+            weighted=True,
+            activation=activation,
+            adam=update.is_adam,
+            form=form,
+            with_penalty=True,
+        )
+
+    assert_same_by_teams(make, [(n, team(*[0] * n)) for n in (1, 2, 3)], update)
 
 
 @pytest.mark.parametrize("n_blocks", TEAM_SIZES)
