@@ -1,6 +1,7 @@
 """The model class: training, prediction, its state, and everything it refuses."""
 
 import copy
+import dataclasses
 import hashlib
 import math
 import pickle
@@ -17,9 +18,29 @@ from together import together
 from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
-from fastbp import DivergenceError, Network, _layout, _threads, _training, backprop, network
+from fastbp import (
+    SGD,
+    Adam,
+    DivergenceError,
+    Network,
+    _layout,
+    _threads,
+    _training,
+    backprop,
+    network,
+)
+from fastbp.kernels.activation import ACTIVATIONS
 
 SIZES = [6, 5, 4, 3]
+
+every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+OPTIMIZERS = {
+    "sgd": SGD(0.05),
+    "nesterov": SGD(0.05, nesterov=True),
+    "adam": Adam(0.01),
+    "adamw": Adam(0.01, weight_decay=0.1),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 @pytest.fixture
@@ -37,8 +58,8 @@ def data(rng):
 
 def digest(network):
     """SHA-256 of all that training changes."""
-    state = network.parameters.tobytes() + network.velocity.tobytes()
-    return hashlib.sha256(state).hexdigest()
+    vectors = network.parameters, network.velocity, network.second_moment
+    return hashlib.sha256(b"".join(vector.tobytes() for vector in vectors)).hexdigest()
 
 
 def assert_near(got, exact, dtype, factor=20):
@@ -174,6 +195,14 @@ def test_bad_layer_sizes(arguments, error, message):
         ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
         ({"dtype": int}, ValueError, "dtype must be 'float32' or 'float64', got"),
         ({"dtype": None}, ValueError, "dtype must be 'float32' or 'float64', got None"),
+        (
+            {"activation": "logistic"},
+            ValueError,
+            "activation must be 'identity', 'sigmoid', 'tanh'",
+        ),
+        ({"activation": "ReLU"}, ValueError, "got 'ReLU'"),
+        ({"activation": None}, ValueError, "got None"),
+        ({"activation": 1}, ValueError, "got 1"),
     ],
 )
 def test_bad_options(options, error, message):
@@ -191,6 +220,17 @@ def test_repr(data):
     assert repr(net) == "<Network 6-5-4-3 float32, seed 3: 74 parameters, 0 epochs trained>"
     net.fit(*data, epochs=1)
     assert "1 epoch trained" in repr(net)
+    assert repr(Network([2, 2], activation="relu")).startswith("<Network 2-2 relu float32, seed 0:")
+
+
+def test_first_weights_of_each_activation():
+    words = Network(SIZES, dtype="float64")
+    for activation, gain in (("identity", 1), ("tanh", 1), ("relu", math.sqrt(2))):
+        net = Network(SIZES, activation=activation, dtype="float64")
+        assert net.activation == activation
+        np.testing.assert_array_equal(net.weights[0], words.weights[0])
+        for ours, theirs in zip(net.weights[1:], words.weights[1:], strict=True):
+            np.testing.assert_allclose(ours, theirs * (gain / 4), rtol=1e-15)
 
 
 # Training
@@ -264,6 +304,95 @@ def test_fit_agrees_with_torch(data):
         np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=0, atol=1e-9)
 
 
+def torch_optimizer(torch, optimizer, weights, biases):
+    """torch's own of the same kind; its weight decay is for weights alone, as here."""
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(
+            [*weights, *biases],
+            lr=optimizer.learning_rate,
+            momentum=optimizer.momentum,
+            nesterov=optimizer.nesterov,
+        )
+    groups = [
+        {"params": weights, "weight_decay": optimizer.weight_decay},
+        {"params": biases, "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if optimizer.weight_decay else torch.optim.Adam
+    betas = (optimizer.beta_1, optimizer.beta_2)
+    return kind(groups, lr=optimizer.learning_rate, betas=betas, eps=optimizer.epsilon)
+
+
+@every_activation
+@every_optimizer
+def test_every_optimizer_agrees_with_torch(activation, optimizer, data):
+    torch = pytest.importorskip("torch", reason="compares with torch, which is not installed")
+    activate = {"identity": lambda z: z}.get(activation) or getattr(torch, activation)
+    X, y = data
+    net = Network(SIZES, activation=activation, dtype="float64")
+    parameters = [torch.tensor(p, requires_grad=True) for p in (*net.weights, *net.biases)]
+    weights, biases = parameters[:3], parameters[3:]
+    stepper = torch_optimizer(torch, optimizer, weights, biases)
+    inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
+    for start in 5 * list(range(0, 61, 8)):
+        a = inputs[start : start + 8]
+        for w, b in zip(weights[:-1], biases[:-1], strict=True):
+            a = activate(a @ w + b)
+        z = a @ weights[-1] + biases[-1]
+        stepper.zero_grad()
+        torch.nn.functional.cross_entropy(z, labels[start : start + 8]).backward()
+        stepper.step()
+    before = net.parameters.copy()
+    net.fit(X, y, epochs=5, batch_size=8, optimizer=optimizer, shuffle=False)
+    assert abs(net.parameters - before).max() > 0.05
+    for ours, theirs in zip(net.weights + net.biases, parameters, strict=True):
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=0, atol=1e-10)
+
+
+@every_activation
+@every_optimizer
+def test_fit_with_any_optimizer_matches_the_reference(activation, optimizer, data):
+    X, y = data
+    weight = np.random.default_rng(0).uniform(size=61)
+    net = Network(SIZES, activation=activation, dtype="float64")
+    expected = reference_network.Trainer(net.weights, net.biases, activation)
+    how = dataclasses.asdict(optimizer)
+    step = expected.adam_step if isinstance(optimizer, Adam) else expected.step
+    net.fit(
+        *(X, y),
+        epochs=2,
+        batch_size=8,
+        sample_weight=weight,
+        shuffle=False,
+        optimizer=optimizer,
+        l2=0.001,
+    )
+    onehot = reference.onehot(y, 3)
+    for _ in range(2):
+        for start in range(0, 61, 8):
+            rows = slice(start, start + 8)
+            step(X[rows], onehot[rows], weight[rows], l2=0.001, **how)
+    assert_near(net.parameters, expected.flat(), float, factor=500)
+
+
+def test_rate_and_momentum_stand_for_an_optimizer(data):
+    nets = [Network(SIZES) for _ in range(4)]
+    nets[0].fit(*data, epochs=2)
+    nets[1].fit(*data, epochs=2, learning_rate=0.1, momentum=0.9)
+    nets[2].fit(*data, epochs=2, optimizer=SGD())
+    nets[3].fit(*data, epochs=2, optimizer=SGD(0.1, 0.9))
+    assert len({digest(net) for net in nets}) == 1
+
+
+@pytest.mark.compiled
+@every_activation
+@every_optimizer
+def test_it_learns_with_any_optimizer(activation, optimizer, data, dtype):
+    net = Network(SIZES, activation=activation, dtype=dtype)
+    history = net.fit(*data, epochs=60, batch_size=8, optimizer=optimizer)
+    assert history.loss[-1] < 0.7 * history.loss[0]
+    assert net.score(*data) > 0.8
+
+
 @pytest.mark.compiled
 def test_it_learns(data, dtype):
     X, y = data
@@ -282,23 +411,62 @@ def test_same_bits_in_every_run_and_any_slices(data, dtype, monkeypatch):
     assert len({digest(net) for net in runs}) == 1
 
 
-def test_fit_goes_on_where_it_ended(data, dtype):
+@every_optimizer
+def test_fit_goes_on_where_it_ended(optimizer, data, dtype):
     whole, parts = Network(SIZES, dtype=dtype), Network(SIZES, dtype=dtype)
-    history = whole.fit(*data, epochs=5, batch_size=8)
-    first, second = (parts.fit(*data, epochs=n, batch_size=8) for n in (2, 3))
+    how = {"batch_size": 8, "optimizer": optimizer}
+    history = whole.fit(*data, epochs=5, **how)
+    first, second = (parts.fit(*data, epochs=n, **how) for n in (2, 3))
     assert digest(whole) == digest(parts)
     assert whole.epoch == parts.epoch == 5
     assert history.loss == first.loss + second.loss
 
 
-def test_reset_starts_over(data):
+OTHER_KIND = [(SGD(0.1), Adam(0.01)), (Adam(0.01), SGD(0.1)), (Adam(0.01), None)]
+
+
+@pytest.mark.parametrize(("first", "second"), OTHER_KIND, ids=["to adam", "to sgd", "to default"])
+def test_a_change_of_the_optimizer_forgets_what_the_other_has_left(first, second, data):
+    net, fresh = Network(SIZES), Network(SIZES)
+    net.fit(*data, epochs=2, optimizer=first)
+    assert net.second_moment.size == (net.parameters.size if isinstance(first, Adam) else 0)
+    fresh.parameters = net.parameters
+    for each in (net, fresh):
+        each.fit(*data, epochs=1, optimizer=second, shuffle=False)
+    assert digest(net) == digest(fresh)
+    assert net.second_moment.size == (net.parameters.size if isinstance(second, Adam) else 0)
+
+
+def test_a_change_of_the_numbers_forgets_nothing(data):
+    for first, second in ((SGD(0.1), SGD(0.2, nesterov=True)), (Adam(), Adam(0.1, 0.5))):
+        net, fresh = Network(SIZES), Network(SIZES)
+        net.fit(*data, epochs=2, optimizer=first)
+        fresh.parameters = net.parameters
+        for each in (net, fresh):
+            each.fit(*data, epochs=1, optimizer=second, shuffle=False)
+        assert digest(net) != digest(fresh)
+
+
+def test_a_refused_optimizer_forgets_nothing(data):
     net = Network(SIZES)
-    net.fit(*data, epochs=2)
+    net.fit(*data, epochs=1)
+    before = digest(net)
+    with pytest.raises(ValueError, match="must hold labels"):
+        net.fit(data[0], data[1] + 9, optimizer=Adam())
+    assert digest(net) == before
+
+
+@every_optimizer
+def test_reset_starts_over(optimizer, data):
+    net = Network(SIZES)
+    net.fit(*data, epochs=2, optimizer=optimizer)
     trained = digest(net)
     net.reset()
-    assert digest(net) == digest(Network(SIZES))
+    assert (net.parameters == Network(SIZES).parameters).all()
+    assert not net.velocity.any()
+    assert not net.second_moment.any()
     assert net.epoch == 0
-    net.fit(*data, epochs=2)
+    net.fit(*data, epochs=2, optimizer=optimizer)
     assert digest(net) == trained
 
 
@@ -609,6 +777,25 @@ def test_divergence_in_a_step(data):
     assert np.isfinite(net.parameters).all()
 
 
+@every_optimizer
+def test_divergence_of_every_optimizer(optimizer, data):
+    X, y = data
+    net = Network(SIZES, activation="relu")
+    net.fit(X, y, epochs=1, optimizer=optimizer)
+    expected = net.parameters.copy()
+    wild = dataclasses.replace(optimizer, learning_rate=1e30)
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"below 1e\+30"):
+        net.fit(X, y, epochs=20, batch_size=8, optimizer=wild)
+    np.testing.assert_array_equal(net.parameters, expected)
+    assert not net.velocity.any()
+    assert not net.second_moment.any()
+    fresh = Network(SIZES, activation="relu")
+    fresh.parameters = expected
+    for each in (net, fresh):  # the number of steps is forgotten, too
+        each.fit(X, y, epochs=1, optimizer=optimizer, shuffle=False)
+    assert digest(net) == digest(fresh)
+
+
 def test_divergence_of_the_last_step(data):
     net = Network([6, 3])
     expected = net.parameters.copy()
@@ -725,6 +912,18 @@ BAD_OPTIONS = [
     ({"l2": -1}, ValueError, "l2 must be a finite number >= 0, got -1"),
     ({"l2": math.inf}, ValueError, "l2 must be a finite number >= 0, got inf"),
     ({"callback": 3}, TypeError, "callback must be callable or None, got 3"),
+    ({"optimizer": "adam"}, TypeError, "optimizer must be an SGD, an Adam or None, got 'adam'"),
+    ({"optimizer": Adam}, TypeError, "optimizer must be an SGD, an Adam or None, got <class"),
+    (
+        {"optimizer": Adam(), "learning_rate": 0.1},
+        ValueError,
+        "learning_rate must be given to the optimizer or without one, got 0.1 and Adam(",
+    ),
+    (
+        {"optimizer": SGD(), "momentum": 0.9},
+        ValueError,
+        "momentum must be given to the optimizer or without one, got 0.9 and SGD(",
+    ),
     ({"validation_data": X0}, TypeError, "validation_data must be a pair (X, y), got ndarray"),
     ({"validation_data": (X0,)}, ValueError, "validation_data must be a pair (X, y), got 1 items"),
 ]
@@ -873,6 +1072,47 @@ def test_gradients_are_the_slopes_of_the_loss(sizes, data):
     np.testing.assert_allclose(got, slope, rtol=0, atol=FINITE_DIFFERENCE)
 
 
+@every_activation
+@pytest.mark.parametrize("sizes", [(6, 3), SIZES, (6, 5, 4, 5, 3)], ids=str)
+def test_gradients_are_the_slopes_of_the_loss_in_longdouble(sizes, activation, data):
+    """Of the loss alone: no derivative that the reference knows takes part."""
+    X, y = (array[:9] for array in data)
+    net = Network(sizes, activation=activation, dtype="float64")
+    for b in net.biases:
+        b[:] = 0.1  # where all units below are at rest, relu would be at its kink
+    _, grad_w, grad_b = net.gradients(X, y)
+    layers = [[reference.wide(p).copy() for p in part] for part in (net.weights, net.biases)]
+    onehot, step = reference.onehot(y, 3), np.longdouble(2) ** -20
+
+    def loss():
+        *_, z = reference_network.forward(*layers, X, activation=activation)
+        return reference.cross_entropy_targets(z, onehot).mean()
+
+    for part, grad in zip(layers[0] + layers[1], grad_w + grad_b, strict=True):
+        slope = np.empty(part.shape)
+        for place in np.ndindex(part.shape):
+            centre = part[place]
+            part[place] = centre + step
+            above = loss()
+            part[place] = centre - step
+            slope[place] = (above - loss()) / (2 * step)
+            part[place] = centre
+        # central differences with steps of 1e-6: what is left out is about 1e-12
+        np.testing.assert_allclose(grad, slope, rtol=0, atol=1e-10)
+
+
+@every_activation
+def test_predictions_of_any_activation_match_the_reference(activation, data, dtype):
+    X, _ = data
+    net = Network(SIZES, activation=activation, dtype=dtype)
+    net.biases[0][:] = 0.25
+    *_, z = reference_network.forward(
+        net.weights, net.biases, X.astype(dtype), activation=activation
+    )
+    assert_near(net.predict_proba(X), reference.softmax(z), dtype)
+    assert_near(net.predict_log_proba(X), reference.log_softmax(z), dtype)
+
+
 @pytest.mark.parametrize(
     ("scale", "allowed"),
     [(1, reference_network.FRESH), (10, reference_network.SATURATED)],
@@ -916,18 +1156,22 @@ def test_gradients_are_new_arrays(data):
     [copy.deepcopy, copy.copy, lambda net: pickle.loads(pickle.dumps(net))],
     ids=["deepcopy", "copy", "pickle"],
 )
-def test_copies(duplicate, data):
-    net = Network(SIZES, dtype="float64", seed=7)
-    net.fit(*data, epochs=2)
+@every_optimizer
+@every_activation
+def test_copies(activation, optimizer, duplicate, data):
+    net = Network(SIZES, activation=activation, dtype="float64", seed=7)
+    net.fit(*data, epochs=2, optimizer=optimizer)
     twin = duplicate(net)
+    assert twin.activation == activation
     assert repr(twin) == repr(net)
     assert digest(twin) == digest(net)
     assert not np.shares_memory(twin.parameters, net.parameters)
     assert not np.shares_memory(twin.velocity, net.velocity)
+    assert not np.shares_memory(twin.second_moment, net.second_moment)
     for part in (*twin.weights, *twin.biases):
         assert np.shares_memory(part, twin.parameters)
     for each in (net, twin):
-        each.fit(*data, epochs=2)
+        each.fit(*data, epochs=2, optimizer=optimizer)
     assert digest(twin) == digest(net)
     twin.weights[0][:] = 0
     assert not twin.parameters[:30].any()
@@ -988,6 +1232,23 @@ def test_training_has_the_same_bits_for_any_number_of_threads(soft, rng, dtype, 
     assert len(digests) == 1
     assert all(history.loss == histories[0].loss for history in histories)
     assert all(history.accuracy == histories[0].accuracy for history in histories)
+
+
+@pytest.mark.compiled
+@every_activation
+@every_optimizer
+def test_every_optimizer_has_the_same_bits_for_any_number_of_threads(
+    activation, optimizer, rng, dtype, shared
+):
+    X, y = rng.normal(size=(200, 33)), rng.integers(0, 5, 200)
+    digests = set()
+    for n_threads in (1, 2, 3):
+        net = Network([33, 47, 21, 5], activation=activation, dtype=dtype)
+        shared.clear()
+        net.fit(X, y, epochs=2, batch_size=29, optimizer=optimizer, n_threads=n_threads)
+        assert set(shared) == {n_threads}
+        digests.add(digest(net))
+    assert len(digests) == 1
 
 
 @pytest.mark.compiled
