@@ -1,6 +1,6 @@
 """Backpropagation with softmax outputs and cross-entropy, as Numba-compiled kernels."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastbp import kernels
 from fastbp._training import DivergenceError
@@ -23,6 +23,8 @@ from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
+    from fastbp import convert
+
     __version__: str
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Network",
     "__version__",
     "bias_gradient",
+    "convert",
     "cross_entropy",
     "dense",
     "hidden_error",
@@ -48,10 +51,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         # On first use: reading the installed metadata costs more than the rest of this file.
         from importlib.metadata import version
 
         return version("fastbp")
+    if name == "convert":
+        # On first use: few need it.
+        import fastbp.convert
+
+        return fastbp.convert
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

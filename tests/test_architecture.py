@@ -64,8 +64,9 @@ ROOMS = {
     "_training": {"_layout", "_threads", "backprop"},
     "optimizers": {"_checks", "_layout"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
+    "convert": {"network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "functional", "kernels", "network", "optimizers"},
+    "": {"_training", "convert", "functional", "kernels", "network", "optimizers"},
 }
 
 
