@@ -1240,7 +1240,7 @@ def test_training_has_the_same_bits_for_any_number_of_threads(soft, rng, dtype, 
 def test_every_optimizer_has_the_same_bits_for_any_number_of_threads(
     activation, optimizer, rng, dtype, shared
 ):
-    X, y = rng.normal(size=(200, 33)), rng.integers(0, 5, 200)
+    X, y = rng.normal(size=(3000, 33)), rng.integers(0, 5, 3000)
     digests = set()
     for n_threads in (1, 2, 3):
         net = Network([33, 47, 21, 5], activation=activation, dtype=dtype)

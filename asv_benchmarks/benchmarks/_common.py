@@ -46,8 +46,12 @@ def part(name):
         raise NotImplementedError(f"this version has no fastbp.{name}") from None
 
 
-def network(layers, dtype):
-    return part("Network")(layers, dtype=dtype, seed=0)
+def network(layers, dtype, **options):
+    kind = part("Network")
+    for name in options:
+        if name not in inspect.signature(kind).parameters:
+            raise NotImplementedError(f"the networks of this version have no {name}")
+    return kind(layers, dtype=dtype, seed=0, **options)
 
 
 def threads(method, n_threads):

@@ -1,6 +1,6 @@
-"""Training: steps of five networks, and a fit on real digits."""
+"""Training: steps of five networks and of every kind, and a fit on real digits."""
 
-from ._common import DTYPES, SIZES, STEPS, Prepared, network, on_a_page, samples, threads
+from ._common import DTYPES, SIZES, STEPS, Prepared, network, on_a_page, part, samples, threads
 
 
 class Steps(Prepared):
@@ -22,6 +22,57 @@ class Steps(Prepared):
 
     def time_steps(self, size, dtype, n_threads):
         self.network.fit(self.x, self.y, epochs=1, **self.how)
+
+
+class _StepsOfAKind(Prepared):
+    """As `Steps` on one core: sigmoid units and momentum, or something else in place of one."""
+
+    params = (["S 784-30-10 x 10", "M 784-100-10 x 32"], DTYPES)
+    param_names = ("layers x batch", "dtype")
+    repeat = (3, 12, 0.25)
+    version = "1"
+    activation = "sigmoid"
+
+    def optimizer(self):
+        # So slow that nothing diverges, however often this is called.
+        return part("SGD")(0.001, 0.9)
+
+    def prepare(self, size, dtype):
+        layers, batch = SIZES[size].layers, SIZES[size].batch
+        self.network = network(layers, dtype, activation=self.activation)
+        self.x, self.y = samples(STEPS[size] * batch, layers, dtype)
+        self.how = {"batch_size": batch, "optimizer": self.optimizer(), **threads("fit", 1)}
+        few = slice(2 * batch)
+        self.network.fit(self.x[few], self.y[few], epochs=1, **self.how)  # compile
+
+    def time_steps(self, size, dtype):
+        self.network.fit(self.x, self.y, epochs=1, **self.how)
+
+
+class Sgd(_StepsOfAKind):
+    """What the others stand beside."""
+
+
+class Identity(_StepsOfAKind):
+    activation = "identity"
+
+
+class Tanh(_StepsOfAKind):
+    activation = "tanh"
+
+
+class Relu(_StepsOfAKind):
+    activation = "relu"
+
+
+class Nesterov(_StepsOfAKind):
+    def optimizer(self):
+        return part("SGD")(0.001, 0.9, nesterov=True)
+
+
+class Adam(_StepsOfAKind):
+    def optimizer(self):
+        return part("Adam")()
 
 
 class Gradients(Prepared):
