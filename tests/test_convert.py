@@ -263,6 +263,7 @@ def test_labels_of_a_converted_network(labels):
         ([2, 1], None, ValueError, "network must have at least 2 classes for scikit-learn, got 1"),
         ([2, 3], [0, 1], ValueError, "classes must have shape (3,), got (2,)"),
         ([2, 2], [[0, 1]], ValueError, "classes must have shape (2,), got (1, 2)"),
+        ([2, 2], [[0], [1]], ValueError, "classes must have shape (2,), got (2, 1)"),
         ([2, 3], [0, 2, 1], ValueError, "classes must differ and be in ascending order"),
         ([2, 3], ["a", "b", "b"], ValueError, "as scikit-learn has them, got ['a', 'b', 'b']"),
         ([2, 2], [0.5, 1.5], ValueError, "Unknown label type"),
