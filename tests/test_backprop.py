@@ -64,7 +64,7 @@ class Problem:
         with_penalty=False,
     ):
         rng = np.random.default_rng(seed)
-        self.activation = activation
+        self.activation, self.with_penalty = activation, with_penalty
         self.plan = _layout.make_plan(sizes, activation)
         self.parameters, self.velocity = _layout.make_parameters(self.plan, dtype)
         second = _layout.make_second_moment(self.plan, dtype) if adam else np.empty(0, dtype)
@@ -252,7 +252,7 @@ def assert_updates_match(problem, update):
         if update.is_adam:
             assert_near(problem.memory.second, expected.flat_second_moment(), STEP_ERROR)
         assert problem.memory.n_steps[0] == expected.n_steps == step + 1
-        objective = loss + penalty if problem.work.squares.size else loss
+        objective = loss + penalty if problem.with_penalty else loss
         total = float(len(rows[0]) * objective)
         assert problem.totals[3] == pytest.approx(total, rel=relative, abs=relative)
 
