@@ -23,12 +23,15 @@ from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
+    from fastbp.estimator import MLPClassifier
+
     __version__: str
 
 __all__ = [
     "SGD",
     "Adam",
     "DivergenceError",
+    "MLPClassifier",
     "Network",
     "__version__",
     "bias_gradient",
@@ -48,10 +51,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
+    # On first use: what these need costs more than the rest of this file.
     if name == "__version__":
-        # On first use: reading the installed metadata costs more than the rest of this file.
         from importlib.metadata import version
 
         return version("fastbp")
+    if name == "MLPClassifier":
+        from fastbp.estimator import MLPClassifier
+
+        return MLPClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

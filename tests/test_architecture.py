@@ -64,8 +64,13 @@ ROOMS = {
     "_training": {"_layout", "_threads", "backprop"},
     "optimizers": {"_checks", "_layout"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
+    "_schedule": {"_layout", "optimizers"},
+    "_lbfgs": {"_layout", "backprop"},
+    "estimator": {
+        *("_layout", "_lbfgs", "_schedule", "_training", "kernels", "network", "optimizers"),
+    },
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "functional", "kernels", "network", "optimizers"},
+    "": {"_training", "functional", "kernels", "network", "optimizers", "estimator"},
 }
 
 
