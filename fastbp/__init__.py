@@ -23,15 +23,15 @@ from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
-    from fastbp.estimator import MLPClassifier
+    from fastbp.estimator import MLPClassifier as MLPClassifier
 
     __version__: str
 
+# Without what needs other packages: ``from fastbp import *`` works everywhere.
 __all__ = [
     "SGD",
     "Adam",
     "DivergenceError",
-    "MLPClassifier",
     "Network",
     "__version__",
     "bias_gradient",
@@ -58,7 +58,16 @@ def __getattr__(name: str) -> object:
 
         return version("fastbp")
     if name == "MLPClassifier":
-        from fastbp.estimator import MLPClassifier
-
+        try:
+            from fastbp.estimator import MLPClassifier
+        except ImportError as error:
+            raise ImportError(
+                "fastbp.MLPClassifier needs scikit-learn 1.9 or later: "
+                f"pip install 'fastbp[sklearn]' ({error})"
+            ) from error
         return MLPClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "MLPClassifier"]

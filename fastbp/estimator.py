@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastbp import _layout, _lbfgs, kernels
-from fastbp._schedule import Schedule
-from fastbp._training import DivergenceError, Progress, Run
-from fastbp.network import Network, accuracy, mean_loss
-from fastbp.optimizers import SGD, Adam
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-    from sklearn.callback import CallbackSupportMixin
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import train_test_split
-    from sklearn.utils import check_random_state, column_or_1d, compute_class_weight
-    from sklearn.utils._param_validation import Interval, Options, StrOptions
-    from sklearn.utils.metaestimators import available_if
-    from sklearn.utils.multiclass import (
-        _check_partial_fit_first_call,
-        check_classification_targets,
-        type_of_target,
-    )
-    from sklearn.utils.optimize import _check_optimize_result
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError(
-        "fastbp.MLPClassifier needs scikit-learn 1.9 or later: pip install 'fastbp[sklearn]' "
-        f"({error})"
-    ) from error
+from fastbp import _lbfgs, kernels
+from fastbp._epochs import NOT_FINITE, fit_epochs
+from fastbp._sklearn_data import (
+    as_data,
+    as_hidden_sizes,
+    check_labels,
+    check_sample_weight,
+    check_validation,
+    weigh_classes,
+)
+from fastbp._tasks import Tasks
+from fastbp.network import Network
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -43,10 +35,6 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 _STOCHASTIC = ("sgd", "adam")
-_NOT_FINITE = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and "
-    "need to be preprocessed."
-)
 
 # Sparse rows that are made dense at a time to be predicted.
 _DENSE_ROWS = 1024
@@ -219,7 +207,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
+        learning_rate_init: float = 0.01,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
@@ -299,8 +287,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Raises
         ------
         TypeError, ValueError
-            If parameters or data are not as described.  Nothing has been changed then, but for the
-            names and the number of features.
+            If parameters or data are not as described.  Nothing has been changed then.
         DivergenceError
             A ValueError: the loss or a parameter became infinite or NaN.
         """
@@ -344,130 +331,74 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         validation: tuple[Any, ArrayLike | None, ArrayLike | None],
         incremental: bool = False,
     ) -> Self:
-        hidden = _hidden_sizes(self.hidden_layer_sizes)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        dtype = (np.float64, np.float32) if first else self.coefs_[0].dtype
-        X, labels = validate_data(
-            *(self, X, y),
-            accept_sparse="csr",
-            dtype=dtype,
-            order="C",
-            multi_output=True,
-            reset=first,
-        )
-        y, classes = self._check_labels(labels, incremental)
-        labels = np.searchsorted(classes, y)
-        given_weight, row_weight = self._row_weight(sample_weight, X, y, classes, incremental)
-        held_out = self._check_validation(*validation, classes=classes, dtype=X.dtype)
-        sizes = [X.shape[1], *hidden, len(classes)]
-        if not first and sizes != _sizes(self.coefs_):
-            raise ValueError(
-                f"hidden_layer_sizes must be as in the first call, whose layers have the sizes "
-                f"{_sizes(self.coefs_)}, got {sizes}"
-            )
-        self._random_state = check_random_state(self.random_state)
-        if first:
-            self.classes_ = classes
-            self._initialize(sizes, X.dtype)
-        network = self._synced_network()
+        before = dict(vars(self))
+        try:
+            checked = self._check(X, y, sample_weight, validation, incremental)
+        except BaseException:
+            # a fitted estimator stays as it was: its names and number of features, too
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        X, y, labels, given_weight, row_weight, held_out = checked
+        network = self._network
         metadata = None if given_weight is None else {"sample_weight": given_weight}
         context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
-        tasks = _Tasks(self, context, X, y, metadata)
+        name = "lbfgs-iter" if self.solver == "lbfgs" else "epoch"
+        tasks = Tasks(self, context, name, X, y, metadata)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         if self.solver == "lbfgs":
             self._fit_lbfgs(network, X, labels, row_weight, tasks)
         else:
-            self._fit_stochastic(network, X, labels, row_weight, held_out, tasks, incremental)
+            fit_epochs(self, network, X, labels, row_weight, held_out, tasks, incremental)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes=dict
         )
         return self
 
-    def _check_labels(self, y: Array, incremental: bool) -> tuple[Array, Array]:
-        """The labels, one a row, and all classes."""
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind not in ("binary", "multiclass"):
-            raise ValueError(
-                "y must hold one label a row, for the softmax output gives one class a row, "
-                f"got a {kind} y of shape {y.shape}"
-            )
-        y = column_or_1d(y, warn=True)
-        found = np.unique(y)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            return y, found
-        if self.warm_start:
-            if set(found) != set(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the "
-                    f"previous call to fit. Previously got {self.classes_}, `y` has {found}"
-                )
-        elif len(np.setdiff1d(found, self.classes_, assume_unique=True)):
-            raise ValueError(
-                "`y` has classes not in `self.classes_`. "
-                f"`self.classes_` has {self.classes_}. 'y' has {found}."
-            )
-        return y, self.classes_
-
-    def _row_weight(
-        self, sample_weight: ArrayLike | None, X: Any, y: Array, classes: Array, incremental: bool
-    ) -> tuple[Array | None, Array]:
-        """The weights as given, and times those of the classes (empty: every row weighs 1)."""
-        given = None
-        if sample_weight is not None:
-            given = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        if self.class_weight is None:
-            return given, np.empty(0) if given is None else given
+    def _check(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        validation: tuple[Any, ArrayLike | None, ArrayLike | None],
+        incremental: bool,
+    ) -> tuple[Any, ...]:
+        """Check everything, then have a network ready: a new one, or that of the last call."""
+        hidden = as_hidden_sizes(self.hidden_layer_sizes)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
         if incremental and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit, which does not see all "
                 "rows at once. Compute the weights with sklearn.utils.compute_class_weight and "
                 "give them as a dict"
             )
-        # Of the classes that y has: a partial y need not have all.
-        present = np.unique(y)
-        weight_of = np.ones(len(classes))
-        weight_of[np.searchsorted(classes, present)] = compute_class_weight(
-            self.class_weight, classes=present, y=y, sample_weight=given
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, labels = validate_data(
+            *(self, X, y),
+            accept_sparse="csr",
+            dtype=(np.float64, np.float32) if first else self.coefs_[0].dtype,
+            order="C",
+            multi_output=True,
+            reset=first,
         )
-        row_weight = weight_of[np.searchsorted(classes, y)]
-        return given, row_weight if given is None else row_weight * given
-
-    def _check_validation(
-        self,
-        X_val: Any,
-        y_val: ArrayLike | None,
-        sample_weight_val: ArrayLike | None,
-        classes: Array,
-        dtype: np.dtype[Any],
-    ) -> tuple[Any, Array, Array] | None:
-        """The validation rows, their labels' numbers and their weights."""
-        if X_val is None and y_val is None:
-            if sample_weight_val is not None:
-                raise ValueError("sample_weight_val is provided, but X_val was not provided.")
-            return None
-        if y_val is None:
-            raise ValueError("X_val is provided, but y_val was not provided.")
-        if X_val is None:
-            raise ValueError("y_val is provided, but X_val was not provided.")
-        if self.solver == "lbfgs":
-            raise ValueError("X_val is only for solver='sgd' and 'adam', got solver='lbfgs'")
-        X_val, y_val = validate_data(
-            self, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
-        )
-        unknown = np.setdiff1d(y_val, classes)
-        if len(unknown):
-            raise ValueError(f"y_val must hold labels of y, {classes}, got {unknown}")
-        weight = np.empty(0)
-        if sample_weight_val is not None:
-            weight = _check_sample_weight(
-                sample_weight_val, X_val, dtype=np.float64, ensure_non_negative=True
+        y, classes = check_labels(self, labels, incremental)
+        given_weight = check_sample_weight(sample_weight, X)
+        row_weight = weigh_classes(self.class_weight, given_weight, y, classes)
+        held_out = check_validation(self, *validation, classes, X.dtype)
+        sizes = [X.shape[1], *hidden, len(classes)]
+        random_state = check_random_state(self.random_state)
+        if not first and sizes != _sizes(self.coefs_):
+            raise ValueError(
+                "hidden_layer_sizes must be as in the first call, whose layers have the sizes "
+                f"{_sizes(self.coefs_)}, got {sizes}"
             )
-        return X_val, np.searchsorted(classes, y_val), weight
+        self._random_state = random_state
+        if first:
+            self.classes_ = classes
+            self._initialize(sizes, X.dtype)
+        self._synced_network()
+        return X, y, np.searchsorted(classes, y), given_weight, row_weight, held_out
 
     def _initialize(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
         """Begin anew, from random weights: those of scikit-learn, drawn in the same order."""
@@ -484,17 +415,15 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self.n_layers_ = len(sizes)
         self.n_outputs_ = sizes[-1]
         self.out_activation_ = "softmax"
-        self._no_improvement_count = 0
         self.loss_curve_ = []
-        self.best_loss_ = None if self.early_stopping else np.inf
-        self.best_validation_score_ = -np.inf if self.early_stopping else None
-        self.validation_scores_ = None
-        self.validation_loss_curve_ = None
+        self.best_loss_ = self.best_validation_score_ = None
+        self.validation_scores_ = self.validation_loss_curve_ = None
+        self._no_improvement_count = 0
 
     def _fit_lbfgs(
-        self, network: Network, X: Any, labels: Array, row_weight: Array, tasks: _Tasks
+        self, network: Network, X: Any, labels: Array, row_weight: Array, tasks: Tasks
     ) -> None:
-        data = _data(X.astype(np.float64, copy=False), labels, row_weight)
+        data = as_data(X.astype(np.float64, copy=False), labels, row_weight)
         tasks.begin()
 
         def end_iteration(parameters: Array) -> None:
@@ -515,159 +444,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if tasks.is_open:
             tasks.end()
         if not np.isfinite(result.x).all():
-            raise ValueError(_NOT_FINITE)
+            raise ValueError(NOT_FINITE)
         network.parameters[:] = result.x
         if self.verbose:
             print(f"{result.nit} iterations, {result.nfev} evaluations, loss = {result.fun:.8f}")
-        self.loss_ = float(result.fun)
+        self.loss_ = self.best_loss_ = float(result.fun)
         # a callback that ends the fit leaves nothing to warn of
         stopped = result.status == 99
         self.n_iter_ = (
             result.nit if stopped else _check_optimize_result("lbfgs", result, self.max_iter)
         )
-
-    def _fit_stochastic(
-        self,
-        network: Network,
-        X: Any,
-        labels: Array,
-        row_weight: Array,
-        held_out: tuple[Any, Array, Array] | None,
-        tasks: _Tasks,
-        incremental: bool,
-    ) -> None:
-        if self.early_stopping and held_out is None:
-            X, labels, row_weight, held_out = self._hold_out(X, labels, row_weight)
-        validation, X_val = None, None
-        if held_out is not None:
-            validation, X_val = _data(*held_out), held_out[0]
-            self.validation_scores_ = self.validation_scores_ or []
-            self.validation_loss_curve_ = self.validation_loss_curve_ or []
-        n = X.shape[0]
-        if self.batch_size == "auto":
-            batch_size = min(200, n)
-        else:
-            batch_size = self.batch_size
-            if batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be "
-                    "clipped",
-                    stacklevel=5,
-                )
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = self._new_schedule()
-            network.forget()
-        run = network.run(
-            *(_data(X, labels, row_weight), self._optimizer.update(self.alpha)),
-            *(batch_size, self.n_threads),
-            with_penalty=True,
-        )
-        best = network.parameters.copy() if self.early_stopping else None
-        self.n_iter_ = 0
-        try:
-            while self.n_iter_ < self.max_iter:
-                tasks.begin()
-                self._train_epoch(run, n)
-                if validation is not None:
-                    self._validate(network, X_val, validation)
-                if self._has_improved() and best is not None:
-                    best[:] = network.parameters
-                self._optimizer.end_epoch(self.t_)
-                if tasks.end() or self._is_over() or incremental:
-                    break
-                if self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
-                        "the optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=5,
-                    )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        except DivergenceError as error:
-            if best is None or self.n_iter_ == 0:
-                error.args = (f"{_NOT_FINITE} {error}",)
-                raise
-            warnings.warn(
-                f"{error}; what had the best validation score is kept",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-        if best is not None:
-            network.parameters[:] = best
-
-    def _hold_out(
-        self, X: Any, labels: Array, row_weight: Array
-    ) -> tuple[Any, Array, Array, tuple[Any, Array, Array]]:
-        """Split validation rows off, as scikit-learn does: of two classes, stratified."""
-        X, X_val, labels, labels_val, row_weight, weight_val = train_test_split(
-            *(X, labels, row_weight if len(row_weight) else np.ones(len(labels))),
-            random_state=self._random_state,
-            test_size=self.validation_fraction,
-            stratify=labels == 1 if len(self.classes_) == 2 else None,
-        )
-        if X_val.shape[0] < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
-        return X, labels, row_weight, (X_val, labels_val, weight_val)
-
-    def _new_schedule(self) -> Schedule:
-        if self.solver == "adam":
-            adam = Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
-            return Schedule(adam, "constant", self.power_t)
-        sgd = SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
-        return Schedule(sgd, self.learning_rate, self.power_t)
-
-    def _train_epoch(self, run: Run, n: int) -> None:
-        if self.shuffle:
-            permutation = np.arange(n)
-            self._random_state.shuffle(permutation)
-            run.order[:] = run.order[permutation]
-        update = self._optimizer.update(self.alpha)
-        totals = run.epoch(self.n_iter_ + 1, update, Progress(False, 0, 0, 0))
-        self.n_iter_ += 1
-        self.t_ += n
-        self.loss_ = float(totals[3]) / n
-        self.loss_curve_.append(self.loss_)
-        if self.verbose:
-            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-
-    def _validate(self, network: Network, X_val: Any, validation: _layout.Data) -> None:
-        z = self._logits(network, X_val)
-        self.validation_scores_.append(accuracy(z, validation))
-        self.validation_loss_curve_.append(mean_loss(z, validation))
-        if self.verbose:
-            print(f"Validation score: {self.validation_scores_[-1]:f}")
-
-    def _has_improved(self) -> bool:
-        """Whether this epoch is the best; counts those that are not better by ``tol``."""
-        if self.early_stopping:
-            now, best = self.validation_scores_[-1], self.best_validation_score_
-            too_little, is_best = now < best + self.tol, now > best
-        else:
-            now, best = self.loss_, self.best_loss_
-            too_little, is_best = now > best - self.tol, now < best
-        self._no_improvement_count = self._no_improvement_count + 1 if too_little else 0
-        if is_best and self.early_stopping:
-            self.best_validation_score_ = now
-        elif is_best:
-            self.best_loss_ = now
-        return bool(is_best)
-
-    def _is_over(self) -> bool:
-        if self._no_improvement_count <= self.n_iter_no_change:
-            return False
-        what = "Validation score" if self.early_stopping else "Training loss"
-        reason = (
-            f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
-            "consecutive epochs."
-        )
-        if self._optimizer.stop(reason, bool(self.verbose)):
-            return True
-        self._no_improvement_count = 0
-        return False
 
     # Predicting
 
@@ -775,10 +561,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         """The network, after it has taken over arrays that were put into ``coefs_``."""
         network = getattr(self, "_network", None)
         sizes = _sizes(self.coefs_)
-        if network is None or list(network.layer_sizes) != sizes:
-            network = Network(
-                sizes, activation=_ACTIVATIONS[self.activation], dtype=self.coefs_[0].dtype
-            )
+        activation = _ACTIVATIONS[self.activation]
+        if (
+            network is None
+            or list(network.layer_sizes) != sizes
+            or network.activation != activation
+        ):
+            network = Network(sizes, activation=activation, dtype=self.coefs_[0].dtype)
         for name, views in (("coefs_", network.weights), ("intercepts_", network.biases)):
             held = getattr(self, name)
             if len(held) != len(views):
@@ -813,66 +602,5 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         return tags
 
 
-class _Tasks:
-    """The epochs (or iterations) of a fit, as scikit-learn's callbacks see them."""
-
-    def __init__(
-        self, estimator: MLPClassifier, context: Any, X: Any, y: Array, metadata: Any
-    ) -> None:
-        self._context = context
-        self._arguments = {
-            "estimator": estimator,
-            "X": X,
-            "y": y,
-            "metadata": metadata,
-            "reconstruction_attributes": self._fitted_attributes,
-        }
-        self.n_ended = 0
-        self.is_open = False
-
-    def _fitted_attributes(self) -> dict[str, Any]:
-        network = copy.copy(self._arguments["estimator"]._network)
-        return {
-            "_network": network,
-            "coefs_": list(network.weights),
-            "intercepts_": list(network.biases),
-        }
-
-    def begin(self) -> None:
-        self._task = self._context.subcontext(task_name="epoch")
-        self._task.call_on_fit_task_begin(**self._arguments)
-        self.is_open = True
-
-    def end(self) -> bool:
-        """Tell the callbacks; return whether one of them wants no more."""
-        self.n_ended += 1
-        self.is_open = False
-        return bool(self._task.call_on_fit_task_end(**self._arguments))
-
-
-def _hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
-    if sizes.size == 0:
-        return []
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
-        raise ValueError(
-            f"hidden_layer_sizes must be integers, one per layer, got {hidden_layer_sizes!r}"
-        )
-    if (sizes <= 0).any():
-        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes.tolist()}.")
-    return [int(units) for units in sizes]
-
-
 def _sizes(coefs: list[Array]) -> list[int]:
     return [int(np.shape(coefs[0])[0]), *(int(np.shape(w)[1]) for w in coefs)]
-
-
-def _data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:
-    if isinstance(X, np.ndarray):
-        return _layout.make_data(X, labels, None, row_weight)
-    if not X.has_canonical_format:
-        X = X.copy()  # the caller's stays as it is
-        X.sum_duplicates()
-    starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
-    rows = np.empty((0, X.shape[1]), X.dtype), starts, columns, X.data
-    return _layout.make_data(rows, labels, None, row_weight)

@@ -66,9 +66,12 @@ ROOMS = {
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
     "_schedule": {"_layout", "optimizers"},
     "_lbfgs": {"_layout", "backprop"},
-    "estimator": {
-        *("_layout", "_lbfgs", "_schedule", "_training", "kernels", "network", "optimizers"),
+    "_sklearn_data": {"_layout"},
+    "_tasks": set(),
+    "_epochs": {
+        *("_layout", "_schedule", "_sklearn_data", "_tasks", "_training", "network", "optimizers"),
     },
+    "estimator": {"_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
     "": {"_training", "functional", "kernels", "network", "optimizers", "estimator"},
 }
