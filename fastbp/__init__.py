@@ -11,15 +11,17 @@ from fastbp.functional import (
     hidden_error,
     log_softmax,
     logsumexp,
-    momentum_step,
     output_error,
+    relu,
     sigmoid,
     sigmoid_derivative,
     softmax,
     softmax_cross_entropy,
+    tanh,
     weight_gradient,
 )
 from fastbp.network import Network
+from fastbp.updates import adam_step, momentum_step, nesterov_step
 
 if TYPE_CHECKING:
     __version__: str
@@ -28,6 +30,7 @@ __all__ = [
     "DivergenceError",
     "Network",
     "__version__",
+    "adam_step",
     "bias_gradient",
     "cross_entropy",
     "dense",
@@ -36,11 +39,14 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "momentum_step",
+    "nesterov_step",
     "output_error",
+    "relu",
     "sigmoid",
     "sigmoid_derivative",
     "softmax",
     "softmax_cross_entropy",
+    "tanh",
     "weight_gradient",
 ]
 
