@@ -21,7 +21,7 @@ from fastbp.functional import (
     weight_gradient,
 )
 from fastbp.network import Network
-from fastbp.updates import adam_step, momentum_step, nesterov_step
+from fastbp.steps import adam_step, momentum_step, nesterov_step
 
 if TYPE_CHECKING:
     __version__: str

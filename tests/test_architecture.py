@@ -60,11 +60,11 @@ ROOMS = {
     "_threads": set(),
     "backprop": {"_compile", "_layout", "_llvm"} | _KERNELS,
     "functional": {"_checks", "_compile"} | _KERNELS,
-    "updates": {"_checks"} | _KERNELS,
+    "steps": {"_checks"} | _KERNELS,
     "_training": {"_layout", "_threads", "backprop"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop"} | _KERNELS,
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "functional", "kernels", "network", "updates"},
+    "": {"_training", "functional", "kernels", "network", "steps"},
 }
 
 
