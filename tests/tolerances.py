@@ -10,7 +10,7 @@ ULP = {
     "sigmoid": (2, 2.5),
     "sigmoid_derivative": (3.5, 3.5),
     "sigmoid_backward": (2.5, 2.5),  # three roundings
-    "tanh": (1.5, 1.5),
+    "tanh": (1, 1.5),
     "tanh_backward": (1.5, 1.5),  # two roundings
     "relu": (0, 0),
     "relu_backward": (0, 0),
