@@ -98,9 +98,9 @@ def test_special_values(dtype, name, width):
         # a unit that is off passes nothing back, whatever comes; any other unit all of it
         (
             "relu_backward",
-            [0.0, -0.0, 0.0, 0.0, 3, INF, 1e-45, 3],
-            [7, 7, NAN, INF, -0.0, 7, NAN, -INF],
-            [0, 0, 0, 0, -0.0, 7, NAN, -INF],
+            [0.0, -0.0, 0.0, 0.0, 3, INF, 1e-45, 3, NAN],
+            [7, 7, NAN, INF, -0.0, 7, NAN, -INF, 7],
+            [0, 0, 0, 0, -0.0, 7, NAN, -INF, 7],
         ),
     ],
 )

@@ -111,6 +111,8 @@ def test_limits(dtype, name):
     assert_right(name, around(np.concatenate((logs, -logs)), dtype))
     ends = np.array([info.max, info.tiny, smallest, 2 * smallest, info.tiny / 2], dtype)
     assert_right(name, np.concatenate((ends, -ends)))
+    one = (np.log(8 / float(info.eps)) / 2 * np.linspace(0.8, 1.2, 81)).astype(dtype)
+    assert_right(name, np.concatenate((one, -one)))  # where tanh rounds to it
 
 
 @every_function

@@ -121,9 +121,9 @@ def test_converts_the_gradient(name):
 
 @every_step
 def test_gradient_that_overlaps(dtype, name):
-    drawn = arguments(name, (6,), dtype)
+    drawn = arguments(name, (40,), dtype)  # several registers
     for shared in ("param", *STEPS[name][0]):
-        for part, other in itertools.product((slice(0, 5), slice(1, 6)), repeat=2):
+        for part, other in itertools.product((slice(0, 39), slice(1, 40)), repeat=2):
             whole = {n: x.copy() for n, x in drawn.items()}
             arrays = {n: x[part] for n, x in whole.items()}
             arrays["grad"] = whole[shared][other]
