@@ -11,16 +11,18 @@ from fastbp.functional import (
     hidden_error,
     log_softmax,
     logsumexp,
-    momentum_step,
     output_error,
+    relu,
     sigmoid,
     sigmoid_derivative,
     softmax,
     softmax_cross_entropy,
+    tanh,
     weight_gradient,
 )
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
+from fastbp.steps import adam_step, momentum_step, nesterov_step
 
 if TYPE_CHECKING:
     from fastbp.estimator import MLPClassifier as MLPClassifier
@@ -34,6 +36,7 @@ __all__ = [
     "DivergenceError",
     "Network",
     "__version__",
+    "adam_step",
     "bias_gradient",
     "cross_entropy",
     "dense",
@@ -42,11 +45,14 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "momentum_step",
+    "nesterov_step",
     "output_error",
+    "relu",
     "sigmoid",
     "sigmoid_derivative",
     "softmax",
     "softmax_cross_entropy",
+    "tanh",
     "weight_gradient",
 ]
 

@@ -61,6 +61,7 @@ ROOMS = {
     "_threads": set(),
     "backprop": {"_compile", "_layout", "_llvm"} | _KERNELS,
     "functional": {"_checks", "_compile"} | _KERNELS,
+    "steps": {"_checks"} | _KERNELS,
     "_training": {"_layout", "_threads", "backprop"},
     "optimizers": {"_checks", "_layout"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
@@ -73,7 +74,7 @@ ROOMS = {
     },
     "estimator": {"_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "functional", "kernels", "network", "optimizers", "estimator"},
+    "": {"_training", "functional", "kernels", "network", "optimizers", "estimator", "steps"},
 }
 
 
