@@ -10,6 +10,7 @@ import numpy as np
 from fastbp import _checks, kernels
 from fastbp._checks import INTP, NO_WEIGHT, is_plain
 from fastbp._compile import kernel
+from fastbp.kernels.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -921,9 +922,17 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
 
 
 def hidden_error(
-    delta_next: ArrayLike, w_next: ArrayLike, a: ArrayLike, *, out: Array | None = None
+    delta_next: ArrayLike,
+    w_next: ArrayLike,
+    a: ArrayLike,
+    *,
+    activation: str = "sigmoid",
+    out: Array | None = None,
 ) -> Array:
-    """Hidden error (BP2): delta = (delta_next w_next^T) a (1 - a).
+    """Hidden error (BP2): delta = (delta_next w_next^T) a'.
+
+    a' is a (1 - a) for the sigmoid, 1 - a^2 for tanh, 1 where a is not 0 for relu, and 1 for the
+    identity.
 
     Parameters
     ----------
@@ -932,7 +941,9 @@ def hidden_error(
     w_next : array_like of shape (fan_in, fan_out)
         Weights of the next layer.
     a : array_like of shape (n, fan_in)
-        Sigmoid activations of this layer.
+        Activations of this layer.
+    activation : {"sigmoid", "tanh", "relu", "identity"}
+        What they came from.
     out : ndarray of shape (n, fan_in) and the dtype of the result, optional
         Where to write the result; it may overlap the inputs.
 
@@ -948,8 +959,8 @@ def hidden_error(
         If an argument is not an array of float32, float64 or integers; if out is not an array of
         the result's dtype.
     ValueError
-        If an argument is not 2-D or does not have the shape above; if out does not have the
-        result's shape or is read-only.
+        If an argument is not 2-D or does not have the shape above; if ``activation`` is none of
+        them; if out does not have the result's shape or is read-only.
 
     Notes
     -----
@@ -965,6 +976,7 @@ def hidden_error(
     >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
     array([[ 0.25, -1.  ]])
     """
+    kind = ACTIVATIONS.index(_checks.as_choice(activation, "activation", ACTIVATIONS))
     delta_next = _checks.as_float_array(delta_next, "delta_next", ndim=2)
     dtype = delta_next.dtype
     w_next = _checks.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
@@ -974,7 +986,7 @@ def hidden_error(
     shape = (n, w_next.shape[0])
     _checks.check_shape(a, shape, "a")
     delta = _destination(out, shape, dtype, delta_next, w_next, a)
-    kernels.hidden_error(delta_next, w_next, a, delta)
+    kernels.hidden_error(delta_next, w_next, a, delta, kind)
     return _deliver(delta, out)  # type: ignore[no-any-return]
 
 

@@ -492,6 +492,32 @@ def test_hidden_error_matches_reference(dtype):
     assert_product("hidden_error", got, exact, magnitude, K)
 
 
+@pytest.mark.parametrize(
+    ("activation", "slope"),
+    [
+        ("identity", lambda a: np.ones_like(a)),
+        ("sigmoid", lambda a: a * (1 - a)),
+        ("tanh", lambda a: 1 - a**2),
+        ("relu", lambda a: np.where(a > 0, 1, 0)),
+    ],
+)
+def test_hidden_error_of_each_activation(activation, slope, dtype):
+    p = layer(dtype)
+    a = p["a"].copy()
+    a[::2] = 0  # a unit that relu has silenced
+    got = fastbp.hidden_error(p["delta"], p["w"], a, activation=activation)
+    delta, w, slopes = reference.wide(p["delta"]), reference.wide(p["w"]), slope(reference.wide(a))
+    assert got.dtype == dtype
+    magnitude = abs(delta) @ abs(w).T * abs(slopes)
+    assert_product("hidden_error", got, delta @ w.T * slopes, magnitude, K)
+
+
+def test_hidden_error_knows_its_activations():
+    p = layer(np.dtype("float64"))
+    with pytest.raises(ValueError, match="activation must be 'identity', .* or 'relu', got 'elu'"):
+        fastbp.hidden_error(p["delta"], p["w"], p["a"], activation="elu")
+
+
 def test_gradients_match_reference(dtype):
     p = layer(dtype)
     grad_w = fastbp.weight_gradient(p["a_prev"], p["delta"])
