@@ -986,7 +986,7 @@ def hidden_error(
     shape = (n, w_next.shape[0])
     _checks.check_shape(a, shape, "a")
     delta = _destination(out, shape, dtype, delta_next, w_next, a)
-    kernels.hidden_error(delta_next, w_next, a, delta, kind)
+    kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
     return _deliver(delta, out)  # type: ignore[no-any-return]
 
 

@@ -270,6 +270,11 @@ def hidden_error(delta_next, w_next, a):
     return Call(kernels.hidden_error, [delta_next, w_next, a], [_new(*a.shape, dtype=a.dtype)])
 
 
+def hidden_error_of(delta_next, w_next, a, activation=3):
+    delta = _new(*a.shape, dtype=a.dtype)
+    return Call(kernels.hidden_error_of, [delta_next, w_next, a], [delta], (activation,))
+
+
 def weight_gradient(a_prev, delta):
     grad_w = _new(a_prev.shape[1], delta.shape[1], dtype=delta.dtype)
     return Call(kernels.weight_gradient, [a_prev, delta], [grad_w])

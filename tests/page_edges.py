@@ -60,6 +60,7 @@ def call_of(name, shape, dtype):
         "relu_backward": (y, z),
         "dense_forward": (z, w, w[0]),
         "hidden_error": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
+        "hidden_error_of": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
         "weight_gradient": (z, y),
         "momentum_step": (z.ravel(), z.ravel(), z.ravel()),
         "nesterov_step": (z.ravel(), z.ravel(), z.ravel()),

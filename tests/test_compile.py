@@ -101,6 +101,7 @@ for dtype in (np.float32, np.float64):
         "loss_sum": (column,),
         "dense_forward": (rows, square, row, out),
         "hidden_error": (rows, square, rows, out),
+        "hidden_error_of": (rows, square, rows, out, 2),
         "weight_gradient": (rows, rows, square),
         "bias_gradient": (rows, row),
         "momentum_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),

@@ -514,7 +514,7 @@ def test_hidden_error_of_each_activation(activation, slope, dtype):
 
 def test_hidden_error_knows_its_activations():
     p = layer(np.dtype("float64"))
-    with pytest.raises(ValueError, match="activation must be 'identity', .* or 'relu', got 'elu'"):
+    with pytest.raises(ValueError, match=r"activation must be 'identity', .* or 'relu', got 'elu'"):
         fastbp.hidden_error(p["delta"], p["w"], p["a"], activation="elu")
 
 
