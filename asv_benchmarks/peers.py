@@ -10,6 +10,7 @@ The families:
     training    training steps of five networks
     prediction  probabilities of one row and of 2000; on one core
     mnist       ten epochs on MNIST, with the accuracy; needs the data
+    estimator   whole fits of MLPClassifier beside scikit-learn's
 """
 
 import argparse
@@ -22,7 +23,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-FAMILIES = {"rows": (1,), "training": (1, 2), "prediction": (1,), "mnist": (1, 2)}  # cores
+# with the cores that each is about
+FAMILIES = {
+    "rows": (1,),
+    "training": (1, 2),
+    "prediction": (1,),
+    "mnist": (1, 2),
+    "estimator": (1, 2),
+}
 
 
 def parse() -> argparse.Namespace:

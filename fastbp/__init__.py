@@ -11,28 +11,33 @@ from fastbp.functional import (
     hidden_error,
     log_softmax,
     logsumexp,
-    momentum_step,
     output_error,
+    relu,
     sigmoid,
     sigmoid_derivative,
     softmax,
     softmax_cross_entropy,
+    tanh,
     weight_gradient,
 )
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
+from fastbp.steps import adam_step, momentum_step, nesterov_step
 
 if TYPE_CHECKING:
     from fastbp import convert
+    from fastbp.estimator import MLPClassifier as MLPClassifier
 
     __version__: str
 
+# Without what needs other packages: ``from fastbp import *`` works everywhere.
 __all__ = [
     "SGD",
     "Adam",
     "DivergenceError",
     "Network",
     "__version__",
+    "adam_step",
     "bias_gradient",
     "convert",
     "cross_entropy",
@@ -42,24 +47,39 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "momentum_step",
+    "nesterov_step",
     "output_error",
+    "relu",
     "sigmoid",
     "sigmoid_derivative",
     "softmax",
     "softmax_cross_entropy",
+    "tanh",
     "weight_gradient",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    # On first use: what these need costs more than the rest of this file.
     if name == "__version__":
-        # On first use: reading the installed metadata costs more than the rest of this file.
         from importlib.metadata import version
 
         return version("fastbp")
     if name == "convert":
-        # On first use: few need it.
         import fastbp.convert
 
         return fastbp.convert
+    if name == "MLPClassifier":
+        try:
+            from fastbp.estimator import MLPClassifier
+        except ImportError as error:
+            raise ImportError(
+                "fastbp.MLPClassifier needs scikit-learn 1.9 or later: "
+                f"pip install 'fastbp[sklearn]' ({error})"
+            ) from error
+        return MLPClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "MLPClassifier"]

@@ -10,7 +10,7 @@ from fastbp._ulp import Array
 
 
 def float64_inputs(n: int, seed: int = 0) -> Array:
-    """About ``8 n`` float64 inputs where exp, log1p and the sigmoid are hard."""
+    """About ``9 n`` float64 inputs where exp, log1p, the sigmoid and tanh are hard."""
     rng = np.random.default_rng(seed)
     anywhere = rng.integers(0, 2**64, n, dtype=np.uint64).view(np.float64)
     steps = np.arange(-64, 65) * 2.0**-52
@@ -40,6 +40,11 @@ def float64_inputs(n: int, seed: int = 0) -> Array:
             around(np.concatenate((edges, -edges))),
             rng.choice(around(log1p_edges) - 1, n // 2),
             rng.choice(around(-1 / log1p_edges) + 1, n // 2),
+            # where tanh is not its limit; where it is just below a power of two, and errors count
+            # most; the edges of its reduction, that of 2 x
+            rng.uniform(-20, 20, n // 2),
+            np.arctanh(np.ldexp(rng.uniform(0.95, 1, n), rng.integers(-6, 0, n))),
+            rng.choice(around(reduction), n // 4) / 2,
         ]
     )
 

@@ -71,9 +71,9 @@ def from_sklearn(classifier: MLPClassifier) -> Network:
     """
     kind = _needed("sklearn.neural_network", "sklearn").MLPClassifier
     if not isinstance(classifier, kind):
-        raise TypeError(
-            f"classifier must be an MLPClassifier of scikit-learn, got {type(classifier).__name__}"
-        )
+        # with its module: fastbp has a class of the same name
+        got = f"{type(classifier).__module__}.{type(classifier).__qualname__}"
+        raise TypeError(f"classifier must be an MLPClassifier of scikit-learn, got {got}")
     _needed("sklearn.utils.validation", "sklearn").check_is_fitted(classifier)
     weights, biases = list(classifier.coefs_), list(classifier.intercepts_)
     if classifier.out_activation_ == "logistic":

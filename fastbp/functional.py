@@ -10,6 +10,7 @@ import numpy as np
 from fastbp import _checks, kernels
 from fastbp._checks import INTP, NO_WEIGHT, is_plain
 from fastbp._compile import kernel
+from fastbp.kernels.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +26,13 @@ __all__ = [
     "hidden_error",
     "log_softmax",
     "logsumexp",
-    "momentum_step",
     "output_error",
+    "relu",
     "sigmoid",
     "sigmoid_derivative",
     "softmax",
     "softmax_cross_entropy",
+    "tanh",
     "weight_gradient",
 ]
 
@@ -203,6 +205,90 @@ def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
     True
     """
     return _elementwise(kernels.sigmoid_prime, z, out)
+
+
+def tanh(z: ArrayLike, *, out: Array | None = None) -> Any:
+    """Hyperbolic tangent: a = (exp(z) - exp(-z)) / (exp(z) + exp(-z)), element by element.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Weighted inputs; integers are computed in float64.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Activations in [-1, 1], in the shape and dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if out is not an array of the result's dtype.
+    ValueError
+        If out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    Computed as (exp(2|z|) - 1) / (exp(2|z|) + 1) with the sign of z, from an exponential in two
+    parts [1]_, whose 1 is taken out before the parts are joined: nothing cancels where z is small.
+
+    References
+    ----------
+    .. [1] W. J. Cody, W. Waite, "Software Manual for the Elementary Functions", 1980, chapter 6.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.tanh([0.0, 1.0, -1.0]).round(4)
+    array([ 0.    ,  0.7616, -0.7616])
+    >>> float(fastbp.tanh(1e-20))
+    1e-20
+    """
+    return _elementwise(kernels.tanh_forward, z, out)
+
+
+def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
+    """Rectifier: a = max(0, z), element by element.
+
+    Parameters
+    ----------
+    z : array_like of float32, float64 or integers, any shape
+        Weighted inputs; integers become float64.
+    out : ndarray of the shape and dtype of the result, optional
+        Where to write the result; it may be ``z`` or overlap it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Activations >= 0, in the shape and dtype of ``z``; ``out`` if it was given.
+
+    Raises
+    ------
+    TypeError
+        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
+        values; if out is not an array of the result's dtype.
+    ValueError
+        If out does not have the result's shape or is read-only.
+
+    Notes
+    -----
+    NaN stays NaN, and zero keeps its sign.  Proposed for hidden units in [1]_.
+
+    References
+    ----------
+    .. [1] V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines",
+       ICML 2010.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.relu([2.0, -3.0, 0.0])
+    array([2., 0., 0.])
+    """
+    return _elementwise(kernels.relu_forward, z, out)
 
 
 def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
@@ -836,9 +922,17 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
 
 
 def hidden_error(
-    delta_next: ArrayLike, w_next: ArrayLike, a: ArrayLike, *, out: Array | None = None
+    delta_next: ArrayLike,
+    w_next: ArrayLike,
+    a: ArrayLike,
+    *,
+    activation: str = "sigmoid",
+    out: Array | None = None,
 ) -> Array:
-    """Hidden error (BP2): delta = (delta_next w_next^T) a (1 - a).
+    """Hidden error (BP2): delta = (delta_next w_next^T) a'.
+
+    a' is a (1 - a) for the sigmoid, 1 - a^2 for tanh, 1 where a is not 0 for relu, and 1 for the
+    identity.
 
     Parameters
     ----------
@@ -847,7 +941,9 @@ def hidden_error(
     w_next : array_like of shape (fan_in, fan_out)
         Weights of the next layer.
     a : array_like of shape (n, fan_in)
-        Sigmoid activations of this layer.
+        Activations of this layer.
+    activation : {"sigmoid", "tanh", "relu", "identity"}
+        What they came from.
     out : ndarray of shape (n, fan_in) and the dtype of the result, optional
         Where to write the result; it may overlap the inputs.
 
@@ -863,8 +959,8 @@ def hidden_error(
         If an argument is not an array of float32, float64 or integers; if out is not an array of
         the result's dtype.
     ValueError
-        If an argument is not 2-D or does not have the shape above; if out does not have the
-        result's shape or is read-only.
+        If an argument is not 2-D or does not have the shape above; if ``activation`` is none of
+        them; if out does not have the result's shape or is read-only.
 
     Notes
     -----
@@ -880,6 +976,7 @@ def hidden_error(
     >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
     array([[ 0.25, -1.  ]])
     """
+    kind = ACTIVATIONS.index(_checks.as_choice(activation, "activation", ACTIVATIONS))
     delta_next = _checks.as_float_array(delta_next, "delta_next", ndim=2)
     dtype = delta_next.dtype
     w_next = _checks.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
@@ -889,7 +986,7 @@ def hidden_error(
     shape = (n, w_next.shape[0])
     _checks.check_shape(a, shape, "a")
     delta = _destination(out, shape, dtype, delta_next, w_next, a)
-    kernels.hidden_error(delta_next, w_next, a, delta)
+    kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
     return _deliver(delta, out)  # type: ignore[no-any-return]
 
 
@@ -1045,73 +1142,3 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     z = _destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
     kernels.dense_forward(a_prev, w, b, z)
     return _deliver(z, out)  # type: ignore[no-any-return]
-
-
-def momentum_step(
-    param: Array, grad: ArrayLike, velocity: Array, learning_rate: float, momentum: float
-) -> None:
-    """Momentum SGD, in place: velocity = momentum velocity - learning_rate grad; param += velocity.
-
-    Parameters
-    ----------
-    param : ndarray of float32 or float64, any shape
-        Parameters, updated.
-    grad : array_like in the shape of ``param``
-        Gradient of the cost; converted to the dtype of ``param``.
-    velocity : ndarray of the shape and dtype of ``param``
-        Velocity, updated; zeros to begin with.
-    learning_rate : float >= 0
-    momentum : float in [0, 1]
-
-    Raises
-    ------
-    TypeError
-        If param or velocity is not an array of float32 or float64, of one dtype; if grad is not an
-        array of float32, float64 or integers; if learning_rate or momentum is no number.
-    ValueError
-        If grad or velocity does not have the shape of param; if param or velocity is read-only, or
-        if they overlap; if learning_rate is not a finite number >= 0; if momentum is not in [0, 1].
-
-    Notes
-    -----
-    Each operation is rounded.  While the learning rate is constant this equals the other usual
-    form [1]_, d <- momentum d + grad, param <- param - learning_rate d, with velocity =
-    -learning_rate d.
-
-    References
-    ----------
-    .. [1] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
-       momentum in deep learning", ICML 2013.
-
-    Examples
-    --------
-    >>> import fastbp, numpy as np
-    >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
-    >>> fastbp.momentum_step(param, [1.0, -1.0], velocity, 0.5, 0.9)
-    >>> param, velocity
-    (array([0.5, 2.5]), array([-0.5,  0.5]))
-    """
-    learning_rate = _checks.as_real(learning_rate, "learning_rate", 0.0)
-    momentum = _checks.as_real(momentum, "momentum", 0.0, 1.0)
-    if not isinstance(param, np.ndarray) or param.dtype.newbyteorder("=") not in (
-        _checks.FLOAT32,
-        _checks.FLOAT64,
-    ):
-        got = getattr(param, "dtype", type(param).__name__)
-        raise TypeError(f"param must be a numpy.ndarray of float32 or float64, got {got}")
-    _checks.check_out(param, param.shape, param.dtype, "param")
-    _checks.check_out(velocity, param.shape, param.dtype, "velocity")
-    if np.shares_memory(param, velocity):
-        raise ValueError("velocity must not overlap param")
-    theta = _checks.as_float_array(param, "param")
-    v = _checks.as_float_array(velocity, "velocity")
-    g = _checks.as_float_array(grad, "grad", dtype=theta.dtype)
-    _checks.check_shape(g, param.shape, "grad")
-    if np.may_share_memory(g, theta) or np.may_share_memory(g, v):
-        g = g.copy()
-    kernels.momentum_step(theta.reshape(-1), g.reshape(-1), v.reshape(-1), learning_rate, momentum)
-    # Strided or byte-swapped arrays were updated in a copy.
-    if not np.may_share_memory(theta, param):
-        np.copyto(param, theta)
-    if not np.may_share_memory(v, velocity):
-        np.copyto(velocity, v)

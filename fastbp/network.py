@@ -161,6 +161,13 @@ class Network:
         _layout.forget(self._memory)
         self._epoch = 0
 
+    def forget(self) -> None:
+        """Forget the velocity, or Adam's moments and steps; keep the parameters and the epoch.
+
+        For instance before training goes on with other data.
+        """
+        _layout.forget(self._memory)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
         return {
@@ -215,7 +222,7 @@ class Network:
 
     @property
     def velocity(self) -> Array:
-        """The momentum's memory v, laid out as ``parameters``; ``net.velocity[:] = 0`` forgets.
+        """The momentum's memory v, laid out as ``parameters``; see `forget`.
 
         After training with `Adam` it is the first moment, and ``second_moment`` the second.
         """
@@ -243,6 +250,11 @@ class Network:
     def biases(self) -> tuple[Array, ...]:
         """b of each layer, shape (fan_out,): views of ``parameters``, to be set in place."""
         return self._biases
+
+    @property
+    def plan(self) -> _layout.Plan:
+        """Where everything lies in ``parameters``."""
+        return self._plan
 
     @property
     def epoch(self) -> int:
@@ -336,8 +348,7 @@ class Network:
         run.  ``fit(epochs=2)`` followed by ``fit(epochs=3)`` equals ``fit(epochs=5)``: velocity
         and epoch number are kept, and with Adam both moments and the number of steps.  A change
         between Adam and SGD forgets them, for neither can use the other's.  `reset` starts over;
-        ``net.velocity[:] = 0`` only forgets the momentum, for instance before training goes on
-        with other data.
+        `forget` only forgets the momentum.
 
         Ctrl-C (KeyboardInterrupt) takes effect within a fraction of a second, between two steps.
         The parameters are those after the last step, and the interrupted epoch does not count.
@@ -372,7 +383,7 @@ class Network:
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
 
-        run = self._run(data, update, batch_size, n_threads)
+        run = self.run(data, update, batch_size, n_threads)
         history = History()
         with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
             for _ in range(epochs):
@@ -393,15 +404,15 @@ class Network:
                 }
                 if validation is not None:
                     z = self._logits(validation.x, n_threads)
-                    entry["val_loss"] = _mean_loss(z, validation)
-                    entry["val_accuracy"] = _accuracy(z, validation)
+                    entry["val_loss"] = mean_loss(z, validation)
+                    entry["val_accuracy"] = accuracy(z, validation)
                 history.append(entry)
                 shown.epoch(self._epoch, entry)
                 if callback is not None and callback(self, self._epoch, entry):
                     break
         return history
 
-    def _run(
+    def run(
         self,
         data: _layout.Data,
         update: _layout.Update,
@@ -409,7 +420,10 @@ class Network:
         n_threads: int | None,
         with_penalty: bool = False,
     ) -> Run:
-        """Begin training with updates of this kind: what another kind has left is forgotten."""
+        """Begin training on checked data, for `fit` and the estimator.
+
+        What updates of another kind have left in the memory is forgotten.
+        """
         if update.is_adam != bool(self._memory.second.size):
             _layout.forget(self._memory)
             if update.is_adam:
@@ -424,6 +438,27 @@ class Network:
     def _make_room_for_adam(self) -> None:
         second = _layout.make_second_moment(self._plan, self.dtype)
         self._memory = self._memory._replace(second=second)
+
+    def logits(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
+        """Return the weighted inputs of the output layer, ``z^L``.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_features)
+        n_threads : int, optional
+            As in `fit`; it has no influence on the result.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the network's dtype.  A row does not depend on the others in the call, not by a bit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict`, but infinite and NaN logits are returned.
+        """
+        return self._logits(self._rows(X, "X"), n_threads)
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
@@ -523,7 +558,7 @@ class Network:
             As `fit`, but rows of ``X`` that are not finite give a loss that is not.
         """
         data = self._data(X, y, sample_weight)
-        return _mean_loss(self._logits(data.x, n_threads), data)
+        return mean_loss(self._logits(data.x, n_threads), data)
 
     def score(
         self,
@@ -550,7 +585,7 @@ class Network:
             As `loss`.
         """
         data = self._data(X, y, sample_weight)
-        return _accuracy(self._logits(data.x, n_threads), data)
+        return accuracy(self._logits(data.x, n_threads), data)
 
     def gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -728,7 +763,7 @@ def _first_not_finite(x: Array) -> tuple[int, int] | None:
     return row, column
 
 
-def _mean_loss(z: Array, data: _layout.Data) -> float:
+def mean_loss(z: Array, data: _layout.Data) -> float:
     loss = np.empty(len(z), z.dtype)
     if data.labels.size:
         kernels.cross_entropy(z, data.labels, data.row_weight, loss)
@@ -737,7 +772,7 @@ def _mean_loss(z: Array, data: _layout.Data) -> float:
     return float(kernels.loss_sum(loss)) / _total_weight(data)
 
 
-def _accuracy(z: Array, data: _layout.Data) -> float:
+def accuracy(z: Array, data: _layout.Data) -> float:
     correct = np.empty(len(z))
     backprop.mark_correct(z, data.labels, data.targets, data.row_weight, correct)
     return float(kernels.loss_sum(correct)) / _total_weight(data)

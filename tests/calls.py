@@ -245,6 +245,22 @@ def sigmoid_backward(a, delta):
     return Call(kernels.sigmoid_backward, [a], [delta])
 
 
+def tanh_forward(z):
+    return Call(kernels.tanh_forward, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def tanh_backward(a, delta):
+    return Call(kernels.tanh_backward, [a], [delta])
+
+
+def relu_forward(z):
+    return Call(kernels.relu_forward, [z], [_new(*z.shape, dtype=z.dtype)])
+
+
+def relu_backward(a, delta):
+    return Call(kernels.relu_backward, [a], [delta])
+
+
 def dense_forward(a_prev, w, b):
     z = _new(len(a_prev), w.shape[1], dtype=w.dtype)
     return Call(kernels.dense_forward, [a_prev, w, b], [z])
@@ -252,6 +268,11 @@ def dense_forward(a_prev, w, b):
 
 def hidden_error(delta_next, w_next, a):
     return Call(kernels.hidden_error, [delta_next, w_next, a], [_new(*a.shape, dtype=a.dtype)])
+
+
+def hidden_error_of(delta_next, w_next, a, activation=3):
+    delta = _new(*a.shape, dtype=a.dtype)
+    return Call(kernels.hidden_error_of, [delta_next, w_next, a], [delta], (activation,))
 
 
 def weight_gradient(a_prev, delta):
@@ -269,3 +290,31 @@ def momentum_step(param, grad, velocity, learning_rate=0.1, momentum=0.9):
 
 def _momentum_step(grad, param, velocity, learning_rate, momentum):
     kernels.momentum_step(param, grad, velocity, learning_rate, momentum)
+
+
+def nesterov_step(param, grad, velocity, learning_rate=0.1, momentum=0.9):
+    return Call(_nesterov_step, [grad], [param, velocity], (learning_rate, momentum))
+
+
+def _nesterov_step(grad, param, velocity, learning_rate, momentum):
+    kernels.nesterov_step(param, grad, velocity, learning_rate, momentum)
+
+
+def adam_step(
+    param,
+    grad,
+    first,
+    second,
+    learning_rate=1e-3,
+    beta_1=0.9,
+    beta_2=0.999,
+    epsilon=1e-8,
+    weight_decay=0.0,
+    t=1,
+):
+    rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
+    return Call(_adam_step, [grad], [param, first, second], (*rates, t))
+
+
+def _adam_step(grad, param, first, second, *rates):
+    kernels.adam_step(param, grad, first, second, *rates)

@@ -56,10 +56,15 @@ def call_of(name, shape, dtype):
         "softmax_cross_entropy_targets": (z, y, weights, 0.5),
         "smoothed_targets": (labels, z[0], shape, dtype, 0.1),
         "sigmoid_backward": (y, z),
+        "tanh_backward": (y, z),
+        "relu_backward": (y, z),
         "dense_forward": (z, w, w[0]),
         "hidden_error": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
+        "hidden_error_of": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
         "weight_gradient": (z, y),
         "momentum_step": (z.ravel(), z.ravel(), z.ravel()),
+        "nesterov_step": (z.ravel(), z.ravel(), z.ravel()),
+        "adam_step": (z.ravel(), z.ravel(), z.ravel(), y.ravel()),
     }
     return getattr(calls, name)(*arguments.get(name, (z,)))
 

@@ -29,7 +29,7 @@ def _run(name, arguments):
     from fastbp.kernels import elementary
 
     function = getattr(elementary, name, None) or getattr(kernels, name)
-    if name in ("exp", "log1p", "sigmoid", "sigmoid_derivative"):
+    if name in ("exp", "log1p", "sigmoid", "sigmoid_derivative", "tanh"):
         return [np.array([function(x) for x in arguments[0]])]
     function(*arguments)
     return [argument for argument in arguments if isinstance(argument, np.ndarray)]

@@ -124,6 +124,13 @@ def sigmoid_derivative_mp(z):
     return a * (1 - a)
 
 
+@_exactly
+def tanh_mp(z):
+    """(e^z - e^-z) / (e^z + e^-z)."""
+    up, down = mp.exp(mp.mpf(float(z))), mp.exp(-mp.mpf(float(z)))
+    return (up - down) / (up + down)
+
+
 def from_mp(numbers):
     """Numbers of mpmath as a longdouble array: the leading 53 bits and the 53 after them."""
     parts = np.empty((2, len(numbers)), np.longdouble)
@@ -164,6 +171,28 @@ def sigmoid_derivative(z):
 def sigmoid_backward(a, delta):
     """delta a (1 - a)."""
     return wide(delta) * wide(a) * (1 - wide(a))
+
+
+def tanh(z):
+    """(e^z - e^-z) / (e^z + e^-z), as (1 - e^-2|z|) / (1 + e^-2|z|) with the sign of z."""
+    z = wide(z)
+    less_one = np.expm1(-2 * np.abs(z))
+    return np.copysign(less_one / (2 + less_one), z)
+
+
+def tanh_backward(a, delta):
+    """delta (1 - a^2), as delta (1 - a) (1 + a)."""
+    return wide(delta) * (1 - wide(a)) * (1 + wide(a))
+
+
+def relu(z):
+    """max(0, z); of two zeros z, and NaN for NaN."""
+    return np.where(np.asarray(z) < 0, 0, wide(z))
+
+
+def relu_backward(a, delta):
+    """delta where a is not 0."""
+    return np.where(np.asarray(a) == 0, 0, wide(delta))
 
 
 class Rows:
@@ -346,3 +375,43 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
     eta, mu = param.dtype.type(learning_rate), param.dtype.type(momentum)
     v = mu * velocity - eta * grad
     return param + v, v
+
+
+def nesterov_step(param, grad, velocity, learning_rate, momentum):
+    """v = mu v - eta g; param + (mu v - eta g): each operation rounded to the type of ``param``."""
+    eta, mu = param.dtype.type(learning_rate), param.dtype.type(momentum)
+    v = mu * velocity - eta * grad
+    return param + (mu * v - eta * grad), v
+
+
+def moments(grad, first, second, beta_1, beta_2):
+    """b1 m + (1 - b1) g and b2 v + (1 - b2) g^2: each operation rounded to the type of ``grad``."""
+    rounded_to = grad.dtype.type
+    m = rounded_to(beta_1) * first + rounded_to(1 - beta_1) * grad
+    return m, rounded_to(beta_2) * second + rounded_to(1 - beta_2) * (grad * grad)
+
+
+def adam_step(
+    param,
+    grad,
+    first,
+    second,
+    learning_rate=1e-3,
+    beta_1=0.9,
+    beta_2=0.999,
+    epsilon=1e-8,
+    weight_decay=0.0,
+    t=1,
+):
+    """The new parameters, as Kingma and Ba write it, and the size of what was summed to them.
+
+    The moments may cancel: their errors are those of their terms.
+    """
+    eta, b1, b2 = wide(learning_rate), wide(beta_1), wide(beta_2)
+    theta, g = wide(param), wide(grad)
+    m, v = b1 * wide(first) + (1 - b1) * g, b2 * wide(second) + (1 - b2) * g**2
+    m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+    step = eta / (np.sqrt(v_hat) + wide(epsilon))
+    terms = (b1 * np.abs(wide(first)) + (1 - b1) * np.abs(g)) / (1 - b1**t)
+    theta = theta - eta * wide(weight_decay) * theta - step * m_hat
+    return theta, np.abs(wide(param)) + step * terms

@@ -61,12 +61,24 @@ ROOMS = {
     "_threads": set(),
     "backprop": {"_compile", "_layout", "_llvm"} | _KERNELS,
     "functional": {"_checks", "_compile"} | _KERNELS,
+    "steps": {"_checks"} | _KERNELS,
     "_training": {"_layout", "_threads", "backprop"},
     "optimizers": {"_checks", "_layout"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
+    "_schedule": {"_layout", "optimizers"},
+    "_lbfgs": {"_layout", "backprop"},
+    "_sklearn_data": {"_layout"},
+    "_tasks": set(),
+    "_epochs": {
+        *("_layout", "_schedule", "_sklearn_data", "_tasks", "_training", "network", "optimizers"),
+    },
+    "estimator": {"_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"},
     "convert": {"network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
-    "": {"_training", "convert", "functional", "kernels", "network", "optimizers"},
+    "": {
+        *("_training", "convert", "estimator", "functional", "kernels", "network"),
+        *("optimizers", "steps"),
+    },
 }
 
 

@@ -79,9 +79,14 @@ for dtype in (np.float32, np.float64):
         "log1p": (x,),
         "sigmoid": (x,),
         "sigmoid_derivative": (x,),
+        "tanh": (x,),
         "sigmoid_forward": (rows, out),
         "sigmoid_prime": (rows, out),
         "sigmoid_backward": (rows, out),
+        "tanh_forward": (rows, out),
+        "tanh_backward": (rows, out),
+        "relu_forward": (rows, out),
+        "relu_backward": (rows, out),
         "row_max": (rows, column),
         "softmax": (rows, out),
         "log_softmax": (rows, out),
@@ -96,9 +101,12 @@ for dtype in (np.float32, np.float64):
         "loss_sum": (column,),
         "dense_forward": (rows, square, row, out),
         "hidden_error": (rows, square, rows, out),
+        "hidden_error_of": (rows, square, rows, out, 2),
         "weight_gradient": (rows, rows, square),
         "bias_gradient": (rows, row),
         "momentum_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),
+        "nesterov_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),
+        "adam_step": (flat, *(flat.copy() for _ in range(3)), 1e-3, 0.9, 0.999, 1e-8, 0.0, 1),
     }
     assert set(arguments) == set(kernels.__all__)
     for name, values in arguments.items():

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
+import fastbp
 from fastbp import Network, convert
 from fastbp.kernels.activation import ACTIVATIONS
 
@@ -141,9 +142,10 @@ def test_what_is_no_fitted_classifier():
     X, y = rows("float64", 3)
     with pytest.raises(NotFittedError, match="This MLPClassifier instance is not fitted"):
         convert.from_sklearn(MLPClassifier())
-    for other in (MLPRegressor(), None, MLPClassifier, Network([2, 2])):
-        kind = type(other).__name__
-        with pytest.raises(TypeError, match=f"classifier must be an MLPClassifier .*, got {kind}"):
+    for other in (MLPRegressor(), None, MLPClassifier, Network([2, 2]), fastbp.MLPClassifier()):
+        kind = f"{type(other).__module__}.{type(other).__name__}"
+        message = f"classifier must be an MLPClassifier of scikit-learn, got {kind}"
+        with pytest.raises(TypeError, match=re.escape(message)):
             convert.from_sklearn(other)
     labels = np.stack([y == 0, y == 1, y == 2], axis=1).astype(int)
     several = MLPClassifier((3,)).partial_fit(X, labels, classes=[0, 1, 2])

@@ -44,6 +44,9 @@ def arguments(cost, labels, n_classes=K):
     return (np.eye(n_classes)[labels] if rows else np.asarray(labels)), options
 
 
+ELEMENTWISE = (fastbp.sigmoid, fastbp.sigmoid_derivative, fastbp.tanh, fastbp.relu)
+
+
 def batch(dtype, n=5, n_classes=K):
     return np.random.default_rng(n).standard_normal((n, n_classes)).astype(dtype)
 
@@ -188,7 +191,7 @@ def test_one_class(dtype, value):
 def test_no_rows(dtype, kind):
     z = np.zeros((0, K), dtype)
     y = np.zeros(0, int) if kind == "labels" else np.zeros((0, K))
-    for function in (fastbp.softmax, fastbp.log_softmax, fastbp.sigmoid, fastbp.sigmoid_derivative):
+    for function in (fastbp.softmax, fastbp.log_softmax, *ELEMENTWISE):
         assert_same_bits(function(z), z)
     assert fastbp.logsumexp(z).shape == (0,)
     assert_same_bits(fastbp.output_error(z, y), z)
@@ -363,9 +366,27 @@ def test_label_smoothing_outside_its_range(dtype, cost, smoothing):
         cost(batch(dtype, 1), [0], label_smoothing=smoothing)
 
 
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (fastbp.sigmoid, [NAN, 1.0, 0.0, 0.5, 0.5]),
+        (fastbp.sigmoid_derivative, [NAN, 0.0, 0.0, 0.25, 0.25]),
+        (fastbp.tanh, [NAN, 1.0, -1.0, -0.0, 0.0]),
+        (fastbp.relu, [NAN, INF, 0.0, -0.0, 0.0]),
+    ],
+)
+def test_elementwise_special_values(dtype, function, expected):
+    z = np.array([NAN, INF, -INF, -0.0, 0.0], dtype)
+    assert_same_bits(function(z), np.array(expected, dtype))
+    for z_i, expected_i in zip(z, expected, strict=True):
+        assert_same_bits(np.asarray(function(z_i)), np.asarray(expected_i, dtype))
+
+
 FUNCTIONS = {
     "sigmoid": fastbp.sigmoid,
     "sigmoid_derivative": fastbp.sigmoid_derivative,
+    "tanh": fastbp.tanh,
+    "relu": fastbp.relu,
     "softmax": fastbp.softmax,
     "log_softmax": fastbp.log_softmax,
     "logsumexp": fastbp.logsumexp,
@@ -431,6 +452,8 @@ def test_list_is_float64(name):
 IN_PLACE = {
     "sigmoid": fastbp.sigmoid,
     "sigmoid_derivative": fastbp.sigmoid_derivative,
+    "tanh": fastbp.tanh,
+    "relu": fastbp.relu,
     "softmax": fastbp.softmax,
     "softmax axis 0": lambda z, out=None: fastbp.softmax(z, 0, out=out),
     "log_softmax": fastbp.log_softmax,

@@ -1,4 +1,4 @@
-"""exp, log1p, the sigmoid and its derivative, as scalars in compiled loops."""
+"""exp, log1p, the sigmoid, its derivative and tanh, as scalars in compiled loops."""
 
 import functools
 
@@ -18,6 +18,7 @@ EXACT = {
     "log1p": lambda x: np.log1p(reference.wide(x)),
     "sigmoid": reference.sigmoid,
     "sigmoid_derivative": reference.sigmoid_derivative,
+    "tanh": reference.tanh,
 }
 every_function = pytest.mark.parametrize("name", EXACT)
 
@@ -81,6 +82,7 @@ def test_matches_mpmath(dtype, name):
         "log1p": reference.log1p_mp,
         "sigmoid": reference.sigmoid_mp,
         "sigmoid_derivative": reference.sigmoid_derivative_mp,
+        "tanh": reference.tanh_mp,
     }[name]
     assert_ulp(name, values(name, x), reference.from_mp([exact(v) for v in x]))
 
@@ -92,6 +94,7 @@ def test_edges_of_the_reduction(dtype, name):
     powers = np.ldexp(1.0, np.arange(-60, 61))
     mantissas = np.array([1, 1.25, 4 / 3, np.sqrt(2), 1.5, 1.75])
     assert_right(name, around(halves, dtype))
+    assert_right(name, around(halves / 2, dtype))  # tanh reduces 2 z
     assert_right(name, around((powers[:, None] * mantissas).ravel() - 1, dtype))
     assert_right(name, around(np.concatenate((powers, -powers)), dtype))
 
@@ -108,6 +111,8 @@ def test_limits(dtype, name):
     assert_right(name, around(np.concatenate((logs, -logs)), dtype))
     ends = np.array([info.max, info.tiny, smallest, 2 * smallest, info.tiny / 2], dtype)
     assert_right(name, np.concatenate((ends, -ends)))
+    one = (np.log(8 / float(info.eps)) / 2 * np.linspace(0.8, 1.2, 81)).astype(dtype)
+    assert_right(name, np.concatenate((one, -one)))  # where tanh rounds to it
 
 
 @every_function
@@ -134,6 +139,7 @@ SPECIAL = {
     ],
     "sigmoid": [(0.0, 0.5), (-0.0, 0.5), (INF, 1.0), (-INF, 0.0), (NAN, NAN), (1e6, 1.0)],
     "sigmoid_derivative": [(0.0, 0.25), (-0.0, 0.25), (INF, 0.0), (-INF, 0.0), (NAN, NAN)],
+    "tanh": [(0.0, 0.0), (-0.0, -0.0), (INF, 1.0), (-INF, -1.0), (NAN, NAN), (-1e6, -1.0)],
 }
 
 
@@ -172,6 +178,45 @@ def test_sigmoid_derivative_is_even(dtype):
     assert_same_bits(values("sigmoid_derivative", -x), values("sigmoid_derivative", x))
 
 
+def test_tanh_is_odd(dtype):
+    x = some_of_all(dtype)
+    assert_same_bits(values("tanh", -x), -values("tanh", x))
+
+
+def test_tanh_stays_between_its_limits(dtype):
+    x = some_of_all(dtype)
+    x = x[~np.isnan(x)]
+    a = values("tanh", x)
+    assert (np.abs(a) <= 1).all()
+    assert (np.abs(a) <= np.abs(x)).all()
+
+
+def test_tanh_of_small_numbers_is_their_own_value(dtype):
+    """Down to the smallest subnormal; and it is theirs as long as z^3 / 3 is below half an ulp."""
+    info = np.finfo(dtype)
+    sizes = np.ldexp(dtype.type(1), np.arange(info.minexp - info.nmant, -info.nmant // 2 - 1))
+    x = np.concatenate((sizes, 3 * sizes[:-2], info.tiny - sizes[: info.nmant]))
+    assert (x > 0).all()
+    assert_same_bits(values("tanh", x), x)
+    assert_same_bits(values("tanh", -x), -x)
+
+
+def test_tanh_of_neighbours_keeps_their_order(dtype):
+    """Consecutive numbers: around what the reduction and the ends turn on, and anywhere."""
+    kind = np.dtype(f"i{dtype.itemsize}")
+    rng = np.random.default_rng(5)
+    turns = np.log(2) / 4 * np.arange(1, 110, 2)
+    anywhere = np.ldexp(rng.uniform(1, 2, 100), rng.integers(-30, 5, 100))
+    starts = np.concatenate((turns, anywhere, [2.0**-54, 9.1, 19.1, 1.0, 0.5])).astype(dtype)
+    if numba.config.DISABLE_JIT:
+        starts = starts[::15]
+    reach = np.arange(-10, 11) if numba.config.DISABLE_JIT else np.arange(-2000, 2001)
+    for start in starts:
+        x = (start.view(kind) + reach.astype(kind)).view(dtype)
+        assert (np.diff(x) > 0).all()
+        assert (np.diff(values("tanh", x)) >= 0).all(), start
+
+
 @every_function
 def test_gradient(name):
     derivative = {
@@ -181,6 +226,7 @@ def test_gradient(name):
         "sigmoid_derivative": lambda x: (
             values("sigmoid_derivative", x) * (1 - 2 * values("sigmoid", x))
         ),
+        "tanh": lambda x: 1 - values("tanh", x) ** 2,
     }[name]
     x, step = np.linspace(-0.9, 3, 40), 1e-5
     slope = (values(name, x + step) - values(name, x - step)) / (2 * step)

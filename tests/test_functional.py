@@ -47,6 +47,8 @@ def assert_close(got, exact, scale=1):
 ELEMENTWISE = {
     "sigmoid": (fastbp.sigmoid, reference.sigmoid),
     "sigmoid_derivative": (fastbp.sigmoid_derivative, reference.sigmoid_derivative),
+    "tanh": (fastbp.tanh, reference.tanh),
+    "relu": (fastbp.relu, reference.relu),
 }
 ALONG_AN_AXIS = {
     "softmax": (fastbp.softmax, reference.softmax, scipy.special.softmax),
@@ -129,8 +131,9 @@ def test_scalars_are_scipys(axis):
         assert got == expected(1000, axis)
     assert np.isscalar(fastbp.logsumexp(3.0, axis))
     assert fastbp.logsumexp(3.0, axis) == 3
-    assert np.isscalar(fastbp.sigmoid(0.0))
-    assert fastbp.sigmoid(np.float32(0)).dtype == np.float32
+    for function, _ in ELEMENTWISE.values():
+        assert np.isscalar(function(0.0))
+        assert function(np.float32(0)).dtype == np.float32
 
 
 # The cost. A plain reference of all options, from the equations.
@@ -489,6 +492,32 @@ def test_hidden_error_matches_reference(dtype):
     assert_product("hidden_error", got, exact, magnitude, K)
 
 
+@pytest.mark.parametrize(
+    ("activation", "slope"),
+    [
+        ("identity", lambda a: np.ones_like(a)),
+        ("sigmoid", lambda a: a * (1 - a)),
+        ("tanh", lambda a: 1 - a**2),
+        ("relu", lambda a: np.where(a > 0, 1, 0)),
+    ],
+)
+def test_hidden_error_of_each_activation(activation, slope, dtype):
+    p = layer(dtype)
+    a = p["a"].copy()
+    a[::2] = 0  # a unit that relu has silenced
+    got = fastbp.hidden_error(p["delta"], p["w"], a, activation=activation)
+    delta, w, slopes = reference.wide(p["delta"]), reference.wide(p["w"]), slope(reference.wide(a))
+    assert got.dtype == dtype
+    magnitude = abs(delta) @ abs(w).T * abs(slopes)
+    assert_product("hidden_error", got, delta @ w.T * slopes, magnitude, K)
+
+
+def test_hidden_error_knows_its_activations():
+    p = layer(np.dtype("float64"))
+    with pytest.raises(ValueError, match=r"activation must be 'identity', .* or 'relu', got 'elu'"):
+        fastbp.hidden_error(p["delta"], p["w"], p["a"], activation="elu")
+
+
 def test_gradients_match_reference(dtype):
     p = layer(dtype)
     grad_w = fastbp.weight_gradient(p["a_prev"], p["delta"])
@@ -598,6 +627,10 @@ def with_out(dtype):
         "sigmoid": (fastbp.sigmoid, (z,), (N, K)),
         "sigmoid 1-D": (fastbp.sigmoid, (z[0],), (K,)),
         "sigmoid_derivative": (fastbp.sigmoid_derivative, (z,), (N, K)),
+        "tanh": (fastbp.tanh, (z,), (N, K)),
+        "tanh 1-D": (fastbp.tanh, (z[0],), (K,)),
+        "relu": (fastbp.relu, (z,), (N, K)),
+        "relu 1-D": (fastbp.relu, (z[0],), (K,)),
         "softmax": (fastbp.softmax, (z,), (N, K)),
         "softmax 1-D": (fastbp.softmax, (z[0],), (K,)),
         "softmax axis 0": (lambda z, out=None: fastbp.softmax(z, 0, out=out), (z,), (N, K)),
@@ -733,103 +766,3 @@ def test_no_bad_argument_writes_to_out(dtype, name):
         with pytest.raises(TypeError):
             function(*bad, out=out)
         assert (out == 7).all()
-
-
-# momentum_step
-
-
-def test_momentum_step_matches_reference(dtype):
-    for shape in ((), (4,), (3, 5), (2, 3, 4)):
-        param, grad, velocity = (
-            np.array(draw(*shape, dtype=dtype, seed=seed), dtype) for seed in range(3)
-        )
-        expected = reference.momentum_step(param, grad, velocity, 0.1, 0.9)
-        before = grad.copy()
-        assert fastbp.momentum_step(param, grad, velocity, 0.1, 0.9) is None
-        assert_same_bits(param, np.asarray(expected[0]))
-        assert_same_bits(velocity, np.asarray(expected[1]))
-        assert_same_bits(grad, before)
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        np.asfortranarray,
-        lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
-        lambda x: x[:, ::-1].copy()[:, ::-1],
-        lambda x: x.astype(x.dtype.newbyteorder()),
-    ],
-    ids=["Fortran order", "gaps", "negative strides", "swapped bytes"],
-)
-def test_momentum_step_in_any_layout(dtype, place):
-    arrays = [draw(3, 4, dtype=dtype, seed=seed) for seed in range(3)]
-    expected = reference.momentum_step(*arrays, 0.1, 0.9)
-    param, grad, velocity = map(place, arrays)
-    fastbp.momentum_step(param, grad, velocity, 0.1, 0.9)
-    assert_same_bits(param.astype(dtype), expected[0])
-    assert_same_bits(velocity.astype(dtype), expected[1])
-
-
-def test_momentum_step_converts_the_gradient():
-    param, velocity = np.ones(2, np.float32), np.zeros(2, np.float32)
-    fastbp.momentum_step(param, [1, 2], velocity, 0.5, 0)
-    np.testing.assert_array_equal(param, [0.5, 0.0])
-
-
-def test_momentum_step_with_a_gradient_that_overlaps(dtype):
-    param, velocity = draw(6, dtype=dtype), draw(6, dtype=dtype, seed=1)
-    for shared in ("param", "velocity"):
-        for part, other in itertools.product((slice(0, 5), slice(1, 6)), repeat=2):
-            p, v = param.copy(), velocity.copy()
-            grad = {"param": p, "velocity": v}[shared][other]
-            expected = reference.momentum_step(p[part], grad.copy(), v[part], 0.1, 0.9)
-            fastbp.momentum_step(p[part], grad, v[part], 0.1, 0.9)
-            assert_same_bits(p[part], expected[0])
-            assert_same_bits(v[part], expected[1])
-
-
-def test_momentum_step_refuses(dtype):
-    other = np.dtype(np.float32 if dtype == np.float64 else np.float64)
-    x = np.ones(4, dtype)
-    read_only = LAYOUTS["read-only"](x)
-    good = {
-        "param": x,
-        "grad": x,
-        "velocity": np.ones(4, dtype),
-        "learning_rate": 0.1,
-        "momentum": 0,
-    }
-    for change, error, message in (
-        (
-            {"param": [1.0] * 4},
-            TypeError,
-            "param must be a numpy.ndarray of float32 or float64, got list",
-        ),
-        (
-            {"param": np.ones(4, int)},
-            TypeError,
-            "param must be a numpy.ndarray of float32 or float64, got int64",
-        ),
-        ({"param": read_only}, ValueError, "param must be writeable, got a read-only array"),
-        ({"velocity": read_only}, ValueError, "velocity must be writeable, got a read-only array"),
-        (
-            {"velocity": np.ones(4, other)},
-            TypeError,
-            f"velocity must be of dtype {dtype}, got {other}",
-        ),
-        ({"velocity": np.ones(3, dtype)}, ValueError, "velocity must have shape (4,), got (3,)"),
-        ({"velocity": x}, ValueError, "velocity must not overlap param"),
-        ({"grad": np.ones(3)}, ValueError, "grad must have shape (4,), got (3,)"),
-        (
-            {"grad": np.ones(4, bool)},
-            TypeError,
-            "grad must be an array of float32, float64 or integers",
-        ),
-        ({"learning_rate": -1}, ValueError, "learning_rate must be a finite number >= 0, got -1"),
-        ({"momentum": 1.5}, ValueError, "momentum must be a number in [0, 1], got 1.5"),
-        ({"momentum": None}, TypeError, "momentum must be a number in [0, 1], got None"),
-    ):
-        with pytest.raises(error, match=f"^{re.escape(message)}"):
-            fastbp.momentum_step(**(good | change))
-        assert (x == 1).all()
-        assert (good["velocity"] == 1).all()

@@ -13,7 +13,7 @@ import fastbp
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 README = (ROOT / "README.md").read_text("utf-8")
-MODEL, KERNELS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+MODEL, CLASSIFIER, KERNELS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def test_version_is_said_once_and_the_same():
@@ -42,6 +42,7 @@ def test_files_named_in_the_readme_exist():
     "example",
     [
         pytest.param(MODEL, id="model", marks=pytest.mark.compiled),
+        pytest.param(CLASSIFIER, id="classifier", marks=pytest.mark.compiled),
         pytest.param(KERNELS, id="kernels"),
     ],
 )
@@ -53,7 +54,7 @@ def test_readme_examples_run(example, tmp_path, capsys):
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [n for n in fastbp.__all__ if n != "__version__"])
+@pytest.mark.parametrize("name", [n for n in dir(fastbp) if n != "__version__"])
 def test_public_names_are_documented(name):
     thing = getattr(fastbp, name)
     assert inspect.getdoc(thing)

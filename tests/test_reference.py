@@ -159,6 +159,19 @@ def test_sigmoid_equals_mpmath(z):
         assert error(reference.sigmoid_derivative([z]), [reference.sigmoid_derivative_mp(z)]) < 0.01
 
 
+def test_tanh_worked_by_hand():
+    assert reference.tanh_mp(0) == 0
+    assert close(reference.tanh_mp(1), "0.761594155955764888119458282605")
+    assert close(reference.tanh_mp(-1), "-0.761594155955764888119458282605")
+
+
+@pytest.mark.parametrize("z", [-20.0, -1.5, -1e-10, -5e-324, 0.0, 1e-300, 0.3, 18.7, 710.0])
+def test_tanh_equals_mpmath(z):
+    if reference.WIDE_ENOUGH:
+        assert error(reference.tanh([z]), [reference.tanh_mp(z)]) < 0.01
+        assert np.signbit(reference.tanh(-z)) == (z >= 0)
+
+
 def test_special_rows():
     """As the table of edge cases says."""
     nan, inf = np.nan, np.inf
@@ -200,6 +213,9 @@ def test_network_equations_worked_by_hand():
     half = np.full((2, 2), 0.5)
     np.testing.assert_array_equal(reference.hidden_error(delta, w, half), [[0.75, 0.5], [0, 0.5]])
     np.testing.assert_array_equal(reference.sigmoid_backward([0.5, 1.0], [8.0, 3.0]), [2, 0])
+    np.testing.assert_array_equal(reference.tanh_backward([0.5, -1.0], [8.0, 3.0]), [6, 0])
+    np.testing.assert_array_equal(reference.relu([2.0, -3.0, 0.0]), [2, 0, 0])
+    np.testing.assert_array_equal(reference.relu_backward([2.0, 0.0], [8.0, 3.0]), [8, 0])
 
 
 def test_fractions_are_rounded_once():
@@ -242,3 +258,22 @@ def test_momentum_worked_by_hand():
         np.array([1.0]), np.array([2.0]), np.array([4.0]), 0.25, 0.5
     )
     assert (param[0], velocity[0]) == (2.5, 1.5)
+
+
+def test_nesterov_worked_by_hand():
+    param, velocity = reference.nesterov_step(
+        np.array([1.0]), np.array([2.0]), np.array([4.0]), 0.25, 0.5
+    )
+    assert (param[0], velocity[0]) == (1.25, 1.5)
+
+
+def test_adam_worked_by_hand():
+    """b1 = b2 = 1/2, t = 2: the moments 3 and 4 times 4/3 are 4 and 16/3."""
+    g, m, v = np.array([4.0]), np.array([2.0]), np.array([-8.0])
+    assert reference.moments(g, m, v, 0.5, 0.5) == (3, 4)
+    rates = {"learning_rate": 0.25, "beta_1": 0.5, "beta_2": 0.5, "epsilon": 0.0}
+    theta, size = reference.adam_step(np.array([1.0]), g, m, v, **rates, t=2)
+    np.testing.assert_allclose(theta.astype(float), 1 - 0.25 * 4 / (16 / 3) ** 0.5, rtol=1e-15)
+    np.testing.assert_allclose(size.astype(float), 1 + 0.25 * 4 / (16 / 3) ** 0.5, rtol=1e-15)
+    theta, _ = reference.adam_step(np.array([1.0]), 0 * g, 0 * m, 1 - 0 * v, 0.5, weight_decay=0.5)
+    assert theta == 0.75

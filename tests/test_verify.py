@@ -109,6 +109,8 @@ def test_float64_inputs_hold_what_they_should():
     assert np.isneginf(x).any()
     assert ((x < -708.4) & (x > -745)).sum() > 500
     assert (np.abs(x) < 1e-300).any()
+    fraction, exponent = np.frexp(np.tanh(x[np.abs(x) < 0.55]))
+    assert ((fraction > 0.95) & (exponent >= -6)).sum() > 800
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -10,6 +10,10 @@ ULP = {
     "sigmoid": (2, 2.5),
     "sigmoid_derivative": (3.5, 3.5),
     "sigmoid_backward": (2.5, 2.5),  # three roundings
+    "tanh": (1, 1.5),
+    "tanh_backward": (1.5, 1.5),  # two roundings
+    "relu": (0, 0),
+    "relu_backward": (0, 0),
     "softmax": (2, 4),
     "log_softmax": (2, 4),
     "cross_entropy": (2, 4),
@@ -34,6 +38,9 @@ PRODUCT = {
     "weight_gradient": lambda n_terms: 1 + 0.5 * n_terms**0.5,
     "bias_gradient": lambda n_terms: 1 + 0.5 * n_terms**0.5,
 }
+
+#: Parameters after a step of Adam, in multiples of eps times the size of what is summed.
+ADAM = 6
 
 #: Central differences in float64 with steps of `STEP`, absolute, for values of about 1.
 FINITE_DIFFERENCE = 1e-8

@@ -1,4 +1,4 @@
-"""The elementary functions: called from a compiled loop, and the kernels over arrays."""
+"""Number by number: the elementary functions, in a compiled loop and over arrays, and the steps."""
 
 import numba
 import numpy as np
@@ -62,3 +62,66 @@ class SigmoidDerivative(_Elementary):
 
     def find(self):
         return part("kernels.sigmoid_prime")
+
+
+class Tanh(_Elementary):
+    interval = (-10, 10)
+
+    def find(self):
+        return part("kernels.tanh_forward")
+
+
+class TanhBackward(_Elementary):
+    """The error is zero: however often this is called, it stays so."""
+
+    interval = (-1, 1)
+
+    def find(self):
+        return part("kernels.tanh_backward")
+
+
+class Relu(_Elementary):
+    interval = (-10, 10)
+
+    def find(self):
+        return part("kernels.relu_forward")
+
+
+class ReluBackward(TanhBackward):
+    def find(self):
+        return part("kernels.relu_backward")
+
+
+class _Step(Prepared):
+    params = (["1 x 1024", "1024 x 1024"], DTYPES)
+    param_names = ("shape", "dtype")
+    version = "1"
+
+    def prepare(self, shape, dtype):
+        # The gradient stays the same: the state tends to it, and the parameters move steadily.
+        rng = np.random.default_rng(0)
+        self.param, self.grad = (
+            on_a_page(rng.standard_normal(numbers(shape), dtype)) for _ in range(2)
+        )
+        self.state = [zeros(self.param.shape, dtype) for _ in range(self.n_state)]
+        self.kernel = part(self.name)
+        self.kernel(self.param, self.grad, *self.state, *self.rates)  # compile, touch
+        self.repeats = calls(self.param.size)
+
+    def time_step(self, shape, dtype):
+        kernel, param, grad = self.kernel, self.param, self.grad
+        state, rates = self.state, self.rates
+        for _ in self.repeats:
+            kernel(param, grad, *state, *rates)
+
+
+class NesterovStep(_Step):
+    name = "kernels.nesterov_step"
+    n_state = 1
+    rates = (1e-3, 0.9)
+
+
+class AdamStep(_Step):
+    name = "kernels.adam_step"
+    n_state = 2
+    rates = (1e-3, 0.9, 0.999, 1e-8, 0.01, 1000)

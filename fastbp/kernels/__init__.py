@@ -19,7 +19,13 @@ from fastbp.kernels.cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_targets,
 )
-from fastbp.kernels.dense import bias_gradient, dense_forward, hidden_error, weight_gradient
+from fastbp.kernels.dense import (
+    bias_gradient,
+    dense_forward,
+    hidden_error,
+    hidden_error_of,
+    weight_gradient,
+)
 from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative, tanh
 from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
 from fastbp.kernels.update import adam_step, momentum_step, nesterov_step
@@ -32,6 +38,7 @@ __all__ = [
     "dense_forward",
     "exp",
     "hidden_error",
+    "hidden_error_of",
     "log1p",
     "log_softmax",
     "logsumexp",

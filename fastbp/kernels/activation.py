@@ -197,7 +197,7 @@ def relu_forward(z, a):
 
 @kernel
 def relu_backward(a, delta):
-    """delta_ij <- delta_ij where a_ij > 0, else 0: the part of relu in BP2.
+    """delta_ij <- delta_ij where a_ij is not 0, else 0: the part of relu in BP2.
 
     Parameters
     ----------

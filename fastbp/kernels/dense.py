@@ -334,9 +334,50 @@ def dense_forward(a_prev, w, b, z):
         )
 
 
+@inlined
+def _hidden_error(delta_next, w_next, a, delta, activation):
+    n, units = delta.shape
+    fan_out = w_next.shape[1]
+    if fan_out == 0:
+        for q in range(0, delta.size, width(delta)):
+            store_first(flat(delta), q, fill(delta, 0.0), delta.size - q)
+    elif n > 0:
+        error_rows(
+            *(flat(delta_next), fan_out, flat(w_next), flat(a)),
+            *(n, units, fan_out, flat(delta), units, activation),
+        )
+
+
 @kernel
-def hidden_error(delta_next, w_next, a, delta, activation=SIGMOID):
-    """delta_ij = (sum_k delta_next_ik w_next_jk) a'_ij (BP2).
+def hidden_error(delta_next, w_next, a, delta):
+    """delta_ij = (sum_k delta_next_ik w_next_jk) a_ij (1 - a_ij) (BP2 of sigmoid units).
+
+    Parameters
+    ----------
+    delta_next : (n, fan_out) float32 or float64, C-contiguous
+        Error of the next layer.
+    w_next : (units, fan_out) of the same dtype
+        Weights from this layer to the next.
+    a : (n, units) of the same dtype
+        Activations of this layer.
+    delta : (n, units) of the same dtype, written
+        Shares no memory with the inputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp.kernels import hidden_error
+    >>> delta = np.empty((1, 1))
+    >>> hidden_error(np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]]), np.array([[0.5]]), delta)
+    >>> delta
+    array([[2.]])
+    """
+    _hidden_error(delta_next, w_next, a, delta, SIGMOID)
+
+
+@kernel
+def hidden_error_of(delta_next, w_next, a, delta, activation):
+    """delta_ij = (sum_k delta_next_ik w_next_jk) a'_ij (BP2 of units of any activation).
 
     Parameters
     ----------
@@ -349,28 +390,19 @@ def hidden_error(delta_next, w_next, a, delta, activation=SIGMOID):
     delta : (n, units) of the same dtype, written
         Shares no memory with the inputs.
     activation : int
-        What a' is at a: 1 for the sigmoid's a (1 - a), 2 for tanh's 1 - a**2, 3 for relu's 1 where
-        a > 0, 0 for 1 everywhere.
+        What a' is at a: 0 for the identity's 1, 1 for the sigmoid's a (1 - a), 2 for tanh's
+        1 - a**2, 3 for relu's 1 where a is not 0.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from fastbp.kernels import hidden_error
+    >>> from fastbp.kernels import hidden_error_of
     >>> delta = np.empty((1, 1))
-    >>> hidden_error(np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]]), np.array([[0.5]]), delta)
+    >>> hidden_error_of(np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]]), np.array([[0.5]]), delta, 2)
     >>> delta
-    array([[2.]])
+    array([[6.]])
     """
-    n, units = delta.shape
-    fan_out = w_next.shape[1]
-    if fan_out == 0:
-        for q in range(0, delta.size, width(delta)):
-            store_first(flat(delta), q, fill(delta, 0.0), delta.size - q)
-    elif n > 0:
-        error_rows(
-            *(flat(delta_next), fan_out, flat(w_next), flat(a)),
-            *(n, units, fan_out, flat(delta), units, activation),
-        )
+    _hidden_error(delta_next, w_next, a, delta, activation)
 
 
 @kernel

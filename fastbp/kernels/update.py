@@ -19,22 +19,26 @@ def adam_lanes(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, de
 
 
 @inlined
-def power(base, n):
-    """base**n for a natural number n: multiplications only, so every machine gives the same."""
-    result = 1.0
+def one_minus_power(base, n):
+    """1 - base**n for a natural number n, where base**n is close to 1, too.
+
+    With r = 1 - base**k, 1 - base**2k is r (2 - r): nothing cancels, and every machine gives the
+    same number, for there are only multiplications and additions.
+    """
+    total, r = 0.0, 1.0 - base
     while n > 0:
         if n % 2 == 1:
-            result *= base
-        base *= base
+            total = total + r - total * r
+        r = r * (2.0 - r)
         n //= 2
-    return result
+    return total
 
 
 @inlined
 def adam_rate(learning_rate, beta_1, beta_2, t):
     """eta sqrt(1 - beta_2**t) / (1 - beta_1**t), and that square root."""
-    root = math.sqrt(1.0 - power(beta_2, t))
-    return learning_rate * root / (1.0 - power(beta_1, t)), root
+    root = math.sqrt(one_minus_power(beta_2, t))
+    return learning_rate * root / one_minus_power(beta_1, t), root
 
 
 @kernel

@@ -1,0 +1,67 @@
+"""How `MLPClassifier` moves its learning rate from epoch to epoch: scikit-learn's schedules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastbp._layout import Update
+from fastbp.optimizers import SGD, Adam
+
+# An adaptive rate that is no larger ends training instead of shrinking once more.
+_SMALLEST_RATE = 1e-6
+
+
+class Schedule:
+    """An optimizer whose learning rate follows a schedule.
+
+    Parameters
+    ----------
+    optimizer : SGD or Adam
+    kind : {"constant", "invscaling", "adaptive"}
+        Of Adam, whose steps have their own scale, always "constant".
+    power_t : float
+        Exponent of "invscaling".
+    """
+
+    def __init__(self, optimizer: SGD | Adam, kind: str, power_t: float) -> None:
+        self._optimizer = optimizer
+        self._first_rate = optimizer.learning_rate
+        self._kind = kind
+        self._power_t = power_t
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next epoch."""
+        return self._optimizer.learning_rate
+
+    def update(self, alpha: float) -> Update:
+        """Return what compiled code reads, with the penalty ``alpha`` divided by a batch's weight.
+
+        Adam's epsilon is added before the bias of v is corrected, as in scikit-learn.
+        """
+        if isinstance(self._optimizer, Adam):
+            return self._optimizer.update(alpha=alpha, epsilon_is_corrected=False)
+        return self._optimizer.update(alpha=alpha)
+
+    def end_epoch(self, n_seen: int) -> None:
+        """Lower an inversely scaled rate, after ``n_seen`` rows in all."""
+        if self._kind == "invscaling":
+            self._set_rate(self._first_rate / (n_seen + 1) ** self._power_t)
+
+    def stop(self, reason: str, verbose: bool) -> bool:
+        """Answer epochs that brought nothing: with a smaller rate, or, returning True, an end."""
+        is_adaptive = self._kind == "adaptive"
+        ends = not is_adaptive or self.learning_rate <= _SMALLEST_RATE
+        if not ends:
+            self._set_rate(self.learning_rate / 5)
+            consequence = f"Setting learning rate to {self.learning_rate:f}"
+        elif is_adaptive:
+            consequence = "Learning rate too small. Stopping."
+        else:
+            consequence = "Stopping."
+        if verbose:
+            print(reason, consequence)
+        return ends
+
+    def _set_rate(self, learning_rate: float) -> None:
+        self._optimizer = replace(self._optimizer, learning_rate=learning_rate)

@@ -1,0 +1,124 @@
+"""What `MLPClassifier` is given, checked as scikit-learn does, and laid out for the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from fastbp import _layout
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
+
+
+def as_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the units of each hidden layer."""
+    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    if sizes.size == 0:
+        return []
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
+        raise ValueError(
+            f"hidden_layer_sizes must be integers, one per layer, got {hidden_layer_sizes!r}"
+        )
+    if (sizes <= 0).any():
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes.tolist()}.")
+    return [int(units) for units in sizes]
+
+
+def check_labels(estimator: Any, y: Array, incremental: bool) -> tuple[Array, Array]:
+    """Return the labels, one a row, and all classes."""
+    check_classification_targets(y)
+    kind = type_of_target(y)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            "y must hold one label a row, for the softmax output gives one class a row, "
+            f"got a {kind} y of shape {y.shape}"
+        )
+    y = column_or_1d(y, warn=True)
+    found = np.unique(y)
+    if not hasattr(estimator, "classes_") or not (estimator.warm_start or incremental):
+        return y, found
+    classes = estimator.classes_
+    if estimator.warm_start:
+        if set(found) != set(classes):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the "
+                f"previous call to fit. Previously got {classes}, `y` has {found}"
+            )
+    elif len(np.setdiff1d(found, classes, assume_unique=True)):
+        raise ValueError(
+            "`y` has classes not in `self.classes_`. "
+            f"`self.classes_` has {classes}. 'y' has {found}."
+        )
+    return y, classes
+
+
+def check_sample_weight(sample_weight: ArrayLike | None, X: Any) -> Array | None:
+    """Return the weights as they are given, or None."""
+    if sample_weight is None:
+        return None
+    checked: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    return checked
+
+
+def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Array) -> Array:
+    """Return the weights times those of the classes; empty where every row weighs 1."""
+    if class_weight is None:
+        return np.empty(0) if weight is None else weight
+    # Only of the classes that y has: a part of the data need not have all.
+    present = np.unique(y)
+    weight_of = np.ones(len(classes))
+    weight_of[np.searchsorted(classes, present)] = compute_class_weight(
+        class_weight, classes=present, y=y, sample_weight=weight
+    )
+    row_weight: Array = weight_of[np.searchsorted(classes, y)]
+    return row_weight if weight is None else row_weight * weight
+
+
+def check_validation(
+    estimator: Any,
+    X_val: Any,
+    y_val: ArrayLike | None,
+    sample_weight_val: ArrayLike | None,
+    classes: Array,
+    dtype: np.dtype[Any],
+) -> tuple[Any, Array, Array] | None:
+    """Return the validation rows, their labels' numbers and their weights, if there are any."""
+    if X_val is None and y_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val is provided, but X_val was not provided.")
+        return None
+    if y_val is None:
+        raise ValueError("X_val is provided, but y_val was not provided.")
+    if X_val is None:
+        raise ValueError("y_val is provided, but X_val was not provided.")
+    if estimator.solver == "lbfgs":
+        raise ValueError("X_val is only for solver='sgd' and 'adam', got solver='lbfgs'")
+    X_val, labels = validate_data(
+        estimator, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
+    )
+    unknown = np.setdiff1d(labels, classes)
+    if len(unknown):
+        raise ValueError(f"y_val must hold labels of y, {classes}, got {unknown}")
+    weight = check_sample_weight(sample_weight_val, X_val)
+    return X_val, np.searchsorted(classes, labels), np.empty(0) if weight is None else weight
+
+
+def as_data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:
+    """Lay dense or sparse rows out for the engine; copies nothing that is right already."""
+    if isinstance(X, np.ndarray):
+        return _layout.make_data(X, labels, None, row_weight)
+    if not X.has_canonical_format:
+        X = X.copy()  # the caller's stays as it is
+        X.sum_duplicates()
+    starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
+    rows = np.empty((0, X.shape[1]), X.dtype), starts, columns, X.data
+    return _layout.make_data(rows, labels, None, row_weight)

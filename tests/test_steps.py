@@ -1,0 +1,207 @@
+"""The checked steps: the kernels' results for arrays of any shape and layout, in place."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS
+from tolerances import assert_same_bits
+
+import fastbp
+from fastbp import kernels
+
+ADAM = {
+    "learning_rate": 0.1,
+    "beta_1": 0.8,
+    "beta_2": 0.95,
+    "epsilon": 1e-4,
+    "weight_decay": 0.01,
+    "t": 3,
+}
+#: The names of the state, and the rates.
+STEPS = {
+    "momentum_step": (("velocity",), {"learning_rate": 0.1, "momentum": 0.9}),
+    "nesterov_step": (("velocity",), {"learning_rate": 0.1, "momentum": 0.9}),
+    "adam_step": (("first", "second"), ADAM),
+}
+every_step = pytest.mark.parametrize("name", STEPS)
+
+
+def draw(*shape, dtype=np.float64, seed=0):
+    return np.array(np.random.default_rng([seed, *shape]).standard_normal(shape), dtype)
+
+
+def arguments(name, shape, dtype):
+    """Parameters, gradient and state."""
+    names = ("param", "grad", *STEPS[name][0])
+    arrays = {n: draw(*shape, dtype=dtype, seed=seed) for seed, n in enumerate(names)}
+    if "second" in arrays:
+        arrays["second"] *= arrays["second"]
+    return arrays
+
+
+def expected_of(name, arrays):
+    """What the kernel, which has tests of its own, makes of copies of the arrays."""
+    flat = {n: np.ascontiguousarray(x).ravel().copy() for n, x in arrays.items()}
+    getattr(kernels, name)(*flat.values(), *STEPS[name][1].values())
+    return {n: flat[n].reshape(np.shape(x)) for n, x in arrays.items()}
+
+
+def assert_same_arrays(got, expected):
+    __tracebackhide__ = True
+    for name, x in got.items():
+        assert_same_bits(np.asarray(x).astype(expected[name].dtype), expected[name], f"{name}:")
+
+
+@every_step
+@pytest.mark.parametrize("shape", [(), (4,), (0,), (3, 5), (2, 3, 4)], ids=str)
+def test_matches_the_kernel(dtype, name, shape):
+    arrays = arguments(name, shape, dtype)
+    expected = expected_of(name, arrays)
+    if arrays["param"].size:
+        assert (expected["param"] != arrays["param"]).all()
+    assert getattr(fastbp, name)(**arrays, **STEPS[name][1]) is None
+    assert_same_arrays(arrays, expected)
+
+
+@every_step
+@pytest.mark.parametrize(
+    "place",
+    [
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+        lambda x: x[:, ::-1].copy()[:, ::-1],
+        lambda x: x.astype(x.dtype.newbyteorder()),
+        lambda x: LAYOUTS["subclass"](x),
+    ],
+    ids=["Fortran order", "gaps", "negative strides", "swapped bytes", "subclass"],
+)
+def test_any_layout(dtype, name, place):
+    arrays = arguments(name, (3, 4), dtype)
+    expected = expected_of(name, arrays)
+    placed = {n: place(x) for n, x in arrays.items()}
+    getattr(fastbp, name)(**placed, **STEPS[name][1])
+    assert_same_arrays(placed, expected)
+
+
+@every_step
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout_of_the_gradient(dtype, name, layout):
+    arrays = arguments(name, (3, 4), dtype)
+    expected = expected_of(name, arrays)
+    arrays["grad"] = LAYOUTS[layout](arrays["grad"])
+    getattr(fastbp, name)(**arrays, **STEPS[name][1])
+    del arrays["grad"]
+    assert_same_arrays(arrays, expected)
+
+
+@every_step
+def test_keeps_what_lies_between(dtype, name):
+    arrays = arguments(name, (3, 4), dtype)
+    expected = expected_of(name, arrays)
+    frames = {n: np.full((5, 6), 7, dtype) for n in arrays}
+    for n, frame in frames.items():
+        frame[1:-1, 1:-1] = arrays[n]
+    getattr(fastbp, name)(**{n: frame[1:-1, 1:-1] for n, frame in frames.items()}, **STEPS[name][1])
+    for n, frame in frames.items():
+        assert_same_bits(frame[1:-1, 1:-1], expected[n])
+        frame[1:-1, 1:-1] = 7
+        assert (frame == 7).all()
+
+
+@every_step
+def test_converts_the_gradient(name):
+    arrays = arguments(name, (2,), np.dtype(np.float32))
+    expected = expected_of(name, arrays | {"grad": np.array([1, 2], np.float32)})
+    getattr(fastbp, name)(**arrays | {"grad": [1, 2]}, **STEPS[name][1])
+    del arrays["grad"]
+    assert_same_arrays(arrays, expected)
+
+
+@every_step
+def test_gradient_that_overlaps(dtype, name):
+    drawn = arguments(name, (40,), dtype)  # several registers
+    for shared in ("param", *STEPS[name][0]):
+        for part, other in itertools.product((slice(0, 39), slice(1, 40)), repeat=2):
+            whole = {n: x.copy() for n, x in drawn.items()}
+            arrays = {n: x[part] for n, x in whole.items()}
+            arrays["grad"] = whole[shared][other]
+            expected = expected_of(name, arrays)
+            getattr(fastbp, name)(**arrays, **STEPS[name][1])
+            del arrays["grad"]
+            assert_same_arrays(arrays, expected)
+
+
+def test_adam_has_the_usual_rates():
+    arrays = arguments("adam_step", (7,), np.dtype(np.float64))
+    usual = {n: x.copy() for n, x in arrays.items()}
+    fastbp.adam_step(**usual, t=1)
+    given = {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+    fastbp.adam_step(**arrays, **given, weight_decay=0.0, t=1)
+    assert_same_arrays(usual, arrays)
+    with pytest.raises(TypeError, match="required keyword-only argument: 't'"):
+        fastbp.adam_step(**arrays)
+
+
+NUMBER = "must be a finite number >= 0, got"
+BAD_RATES = [
+    ("learning_rate", -1, ValueError, f"learning_rate {NUMBER} -1"),
+    ("learning_rate", np.inf, ValueError, f"learning_rate {NUMBER} inf"),
+    ("learning_rate", "a", TypeError, f"learning_rate {NUMBER} 'a'"),
+    ("momentum", 1.5, ValueError, "momentum must be a number in [0, 1], got 1.5"),
+    ("momentum", -0.5, ValueError, "momentum must be a number in [0, 1], got -0.5"),
+    ("momentum", None, TypeError, "momentum must be a number in [0, 1], got None"),
+    ("beta_1", 1.0, ValueError, "beta_1 must be a number in [0, 1), got 1.0"),
+    ("beta_1", -0.1, ValueError, "beta_1 must be a number in [0, 1), got -0.1"),
+    ("beta_2", 1, ValueError, "beta_2 must be a number in [0, 1), got 1"),
+    ("beta_2", np.nan, ValueError, "beta_2 must be a number in [0, 1), got nan"),
+    ("epsilon", -1e-8, ValueError, f"epsilon {NUMBER} -1e-08"),
+    ("epsilon", True, TypeError, f"epsilon {NUMBER} True"),
+    ("weight_decay", -0.1, ValueError, f"weight_decay {NUMBER} -0.1"),
+    ("weight_decay", np.inf, ValueError, f"weight_decay {NUMBER} inf"),
+    ("t", 0, ValueError, "t must be an integer >= 1, got 0"),
+    ("t", 1.0, TypeError, "t must be an integer >= 1, got 1.0"),
+]
+
+
+def bad_arrays(state, dtype):
+    """Changes of the arrays, each with the error that it should give."""
+    other = np.dtype(np.float32 if dtype == np.float64 else np.float64)
+    kinds = "must be a numpy.ndarray of float32 or float64, got"
+    yield {"param": [1.0] * 4}, TypeError, f"param {kinds} list"
+    yield {"param": np.ones(4, np.int64)}, TypeError, f"param {kinds} int64"
+    yield {"param": np.ones(4, np.float16)}, TypeError, f"param {kinds} float16"
+    yield {"grad": np.ones(3)}, ValueError, "grad must have shape (4,), got (3,)"
+    yield {"grad": 1.0}, ValueError, "grad must have shape (4,), got ()"
+    message = "grad must be an array of float32, float64 or integers, got dtype bool"
+    yield {"grad": np.ones(4, bool)}, TypeError, message
+    read_only = LAYOUTS["read-only"](np.ones(4, dtype))
+    for name in ("param", *state):
+        message = f"{name} must be writeable, got a read-only array"
+        yield {name: read_only}, ValueError, message
+        masked = np.ma.array(np.ones(4, dtype))
+        yield {name: masked}, TypeError, f"{name} must be a numpy.ndarray, got MaskedArray"
+    for name in state:
+        message = f"{name} must be of dtype {dtype}, got {other}"
+        yield {name: np.ones(4, other)}, TypeError, message
+        yield {name: np.ones(3, dtype)}, ValueError, f"{name} must have shape (4,), got (3,)"
+        yield {name: [1.0] * 4}, TypeError, f"{name} must be a numpy.ndarray, got list"
+    buffer = np.ones(8, dtype)
+    for first, second in itertools.combinations(("param", *state), 2):
+        overlapping = {first: buffer[:4], second: buffer[3:7]}
+        yield overlapping, ValueError, f"{second} must not overlap {first}"
+
+
+@every_step
+def test_refuses(dtype, name):
+    state, rates = STEPS[name]
+    good = {n: np.ones(4, dtype) for n in ("param", "grad", *state)} | rates
+    changes = [({rate: value}, *rest) for rate, value, *rest in BAD_RATES if rate in rates]
+    assert {rate for change, *_ in changes for rate in change} == set(rates)
+    for change, error, message in (*changes, *bad_arrays(state, dtype)):
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            getattr(fastbp, name)(**(good | change))
+        for n in ("param", *state):
+            assert (np.asarray((good | change)[n]) == 1).all()
+            assert (good[n] == 1).all()
