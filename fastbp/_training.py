@@ -121,6 +121,9 @@ class Run:
                 shown.steps(last - first)
             if not backprop.all_finite(self._parameters):
                 raise self._divergence("a parameter", number, None, update)
+            # It would hold its parameter where it is from then on, without another sign.
+            if not backprop.all_finite(self._memory.second):
+                raise self._divergence("the mean of a squared gradient", number, None, update)
         except BaseException as error:  # Ctrl-C may come before divergence has been noticed
             if isinstance(error, DivergenceError) or not backprop.all_finite(self._parameters):
                 self._parameters[:] = self._last_finite

@@ -47,7 +47,7 @@ from fastbp.kernels.dense import (
     sum_of_squares,
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
-from fastbp.kernels.update import adam_lanes, adam_rate
+from fastbp.kernels.update import adam_lanes, adam_rate, flushed
 
 
 @inlined
@@ -185,10 +185,11 @@ def _update_biases(delta, layer, n, b, velocity, second, update, moments, rates)
             b_k, v, u = adam_lanes(
                 b_k, g, v, load_first(second, k, held, 0.0), *moments, rate, epsilon, 0.0
             )
-            store_first(second, k, u, held)
+            v = flushed(v)
+            store_first(second, k, flushed(u), held)
         else:
             descent = update.learning_rate * g
-            v = update.momentum * v - descent
+            v = flushed(update.momentum * v - descent)
             if update.nesterov:
                 b_k = b_k + (update.momentum * v - descent)
             else:

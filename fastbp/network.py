@@ -424,6 +424,12 @@ class Network:
 
         What updates of another kind have left in the memory is forgotten.
         """
+        smallest = np.finfo(self.dtype).tiny
+        if update.is_adam and update.epsilon < smallest:
+            raise ValueError(
+                f"epsilon must be at least {smallest:.3g}, to be above 0 in {self.dtype.name}, "
+                f"got {update.epsilon}"
+            )
         if update.is_adam != bool(self._memory.second.size):
             _layout.forget(self._memory)
             if update.is_adam:

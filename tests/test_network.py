@@ -1373,3 +1373,38 @@ def test_one_network_predicts_for_several_threads_at_once(n_threads, rng, dtype)
         for found in several:
             for one, other in zip(found, right, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [fastbp.SGD(0.1), fastbp.SGD(0.1, nesterov=True), fastbp.Adam()]
+)
+def test_what_is_remembered_of_a_silent_column_does_not_become_subnormal(optimizer):
+    net = Network([3, 4, 2], seed=0)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(8, 3)), rng.integers(0, 2, 8)
+    net.fit(X, y, epochs=1, optimizer=optimizer)
+    X[:, 1] = 0
+    heard = [net.velocity, net.second_moment]
+    for memory in heard:
+        memory *= np.float32(1e-35)  # as after some hundred steps
+    net.fit(X, y, epochs=100, optimizer=optimizer)
+    smallest = np.finfo(np.float32).tiny
+    for memory in heard:
+        assert ((memory == 0) | (abs(memory) >= smallest)).all()
+    assert (net.velocity[4:8] == 0).all()  # of the weights that the column enters
+
+
+def test_adam_whose_second_moment_overflows_has_diverged():
+    """Its parameters would stand still, and the loss with them."""
+    net = Network([1, 2], seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(fastbp.DivergenceError, match="mean of a squared gradient became infinite"):
+        net.fit([[1e22], [-1e22]], [0, 1], optimizer=fastbp.Adam(1e-30))
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_an_epsilon_that_float32_does_not_hold_is_refused():
+    data = [[0.0, 1.0], [1.0, 0.0]], [0, 1]
+    with pytest.raises(ValueError, match=r"epsilon must be at least 1\.18e-38, .* got 1e-50"):
+        Network([2, 2]).fit(*data, optimizer=fastbp.Adam(epsilon=1e-50))
+    Network([2, 2], dtype="float64").fit(*data, optimizer=fastbp.Adam(epsilon=1e-50))

@@ -304,6 +304,14 @@ def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: An
     return total
 
 
+def _flushed(builder: Any, x: Any) -> Any:
+    """x, or 0 where it is subnormal."""
+    size = call_intrinsic(builder, "llvm.fabs", x.type, [x])
+    dtype = np.float32 if x.type.element == ir.FloatType() else np.float64
+    is_subnormal = builder.fcmp_ordered("<", size, constant(x.type, float(np.finfo(dtype).tiny)))
+    return builder.select(is_subnormal, constant(x.type, 0.0), x)
+
+
 def _finish_descent(
     builder: Any,
     sums: Any,
@@ -344,7 +352,9 @@ def _finish_descent(
         for v, gradient in enumerate(row_sums):
             w_now, v_now = held[v]
             descent = builder.fmul(eta, gradient)
-            v_new = builder.fsub(builder.fmul(mu, v_now), descent)
+            # Where the gradient is 0 for long, as of a silent unit or column, the velocity would
+            # become subnormal, and stay so: arithmetic with those is slow.
+            v_new = _flushed(builder, builder.fsub(builder.fmul(mu, v_now), descent))
             velocities.write(r, v, v_new)
             ahead = builder.fsub(builder.fmul(mu, v_new), descent)
             step = builder.select(nesterov, ahead, v_new)
@@ -414,9 +424,9 @@ def descend(
 ) -> None:
     """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
 
-    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  ``partial`` takes the place
-    of c, is read unless ``first``, and not written: the gradient stays in registers.  ``rows`` is a
-    `descent_height`.
+    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  A subnormal v becomes 0.
+    ``partial`` takes the place of c, is read unless ``first``, and not written: the gradient stays
+    in registers.  ``rows`` is a `descent_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
@@ -426,6 +436,7 @@ def descend(
         if l2 != 0:
             g = g + penalty * w_r
         v_r[:] = mu * v_r - eta * g
+        v_r[abs(v_r) < np.finfo(v_r.dtype).tiny] = 0
         w_r += mu * v_r - eta * g if nesterov else v_r
 
 

@@ -3,7 +3,7 @@
 import math
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import flat, load_first, square_root, store_first, width
+from fastbp._llvm import flat, load_first, magnitude, pick, select, square_root, store_first, width
 
 
 @inlined
@@ -16,6 +16,20 @@ def adam_lanes(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, de
     m = beta_1 * m + rest_1 * g
     v = beta_2 * v + rest_2 * (g * g)
     return (theta - decay * theta) - rate * m / (square_root(v) + epsilon), m, v
+
+
+# The smallest normal numbers
+NORMAL_32, NORMAL_64 = 2.0**-126, 2.0**-1022
+
+
+@inlined
+def flushed(x):
+    """x, or 0 where it is subnormal.
+
+    What training remembers of a gradient that is 0 for long, as of a silent unit or column, would
+    become subnormal and stay so: arithmetic with those is slow.
+    """
+    return select(magnitude(x) < pick(x, NORMAL_32, NORMAL_64), 0.0, x)
 
 
 @inlined
