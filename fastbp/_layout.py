@@ -24,6 +24,9 @@ LINE = 16
 MARGIN = 64
 PAGE_BYTES = 4096
 
+# Parts that the weights of a network are cut into at least, if they are not too few
+PARTS = 8
+
 # Places on the board that threads share, a cache line apart: how many threads have come, the phases
 # that may start, the items done, the step that was not made (-1 if there is none); then, for each
 # phase of a step, what has been claimed of each thread's items.
@@ -247,16 +250,17 @@ def make_workspace(plan: Plan, data: Data, capacity: int, with_penalty: bool = F
 def make_parts(plan: Plan) -> IndexArray:
     """Cut the weights into the parts that are updated at a time: layer, first row, end of rows.
 
-    No result depends on it: every sum is made whole within one part.
+    Equal ones, as far as whole tiles allow, and enough of them for several threads: a layer of 64 x
+    100 weights in one piece would leave a second thread without work.
     """
-    return np.array(
-        [
-            (number, first, min(first + GROUP, fan_in))
-            for number, fan_in in enumerate(plan.sizes[:-1], start=1)
-            for first in range(0, fan_in, GROUP)
-        ],
-        np.intp,
-    )
+    smallest = GROUP // 8  # a tile
+    parts = []
+    for number, (fan_in, fan_out) in enumerate(pairwise(plan.sizes), start=1):
+        rows = min(max(plan.n_weights // (PARTS * fan_out), smallest), GROUP)
+        n_parts = -(-fan_in // rows)
+        rows = -(-fan_in // (n_parts * smallest)) * smallest
+        parts += [(number, k, min(k + rows, fan_in)) for k in range(0, fan_in, rows)]
+    return np.array(parts, np.intp)
 
 
 def make_board(n_threads: int) -> npt.NDArray[np.int64]:

@@ -64,6 +64,15 @@ def test_parts_cover_each_row_of_each_layer_once(sizes):
     assert (parts[:, 2] - parts[:, 1] <= GROUP).all()
 
 
+@pytest.mark.parametrize(
+    "sizes", [(64, 100, 10), (16, 100, 26), (784, 30, 10), (30, 100, 10), (784, 512, 512, 10)]
+)
+def test_two_threads_share_the_weights_nearly_evenly(sizes):
+    parts = _layout.make_parts(_layout.make_plan(sizes))
+    work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
+    assert max(work) <= sum(work) / 4
+
+
 def test_cost_grows_with_rows_and_passes():
     plan = _layout.make_plan((10, 20, 5))
     cost = _layout.multiply_adds(plan, 1, 1)
