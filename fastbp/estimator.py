@@ -428,12 +428,18 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "rows at once. Compute the weights with sklearn.utils.compute_class_weight and "
                 "give them as a dict"
             )
-        # Of the classes that y has: a partial y need not have all.
-        present = np.unique(y)
-        weight_of = np.ones(len(classes))
-        weight_of[np.searchsorted(classes, present)] = compute_class_weight(
-            self.class_weight, classes=present, y=y, sample_weight=given
-        )
+        if self.class_weight == "balanced":
+            # A row that weighs 0 is not there, nor is a class of nothing but such rows.
+            there = slice(None) if given is None else given > 0
+            present, weight_of = np.unique(y[there]), np.ones(len(classes))
+            weight_of[np.searchsorted(classes, present)] = compute_class_weight(
+                "balanced",
+                classes=present,
+                y=y[there],
+                sample_weight=None if given is None else given[there],
+            )
+        else:
+            weight_of = compute_class_weight(self.class_weight, classes=classes, y=y)
         row_weight = weight_of[np.searchsorted(classes, y)]
         return given, row_weight if given is None else row_weight * given
 
