@@ -610,7 +610,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             *(X, labels, row_weight if len(row_weight) else np.ones(len(labels))),
             random_state=self._random_state,
             test_size=self.validation_fraction,
-            stratify=labels == 1 if len(self.classes_) == 2 else None,
+            # a column, for which the error names the class as scikit-learn's own does
+            stratify=(labels == 1)[:, np.newaxis] if len(self.classes_) == 2 else None,
         )
         if X_val.shape[0] < 2:
             raise ValueError(
