@@ -468,7 +468,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         unknown = np.setdiff1d(y_val, classes)
         if len(unknown):
             raise ValueError(f"y_val must hold labels of y, {classes}, got {unknown}")
-        weight = np.empty(0)
+        weight = np.ones(X_val.shape[0])  # whose sum is the number of rows, of sparse ones as well
         if sample_weight_val is not None:
             weight = _check_sample_weight(
                 sample_weight_val, X_val, dtype=np.float64, ensure_non_negative=True
