@@ -367,6 +367,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 f"hidden_layer_sizes must be as in the first call, whose layers have the sizes "
                 f"{_sizes(self.coefs_)}, got {sizes}"
             )
+        if self.solver in _STOCHASTIC and self.early_stopping and held_out is None:
+            # A rehearsal, on the rows' numbers: what fails should fail before anything is changed.
+            rows, seed = np.arange(len(labels)), np.random.RandomState(0)
+            self._hold_out(rows, labels, row_weight, len(classes), seed)
         self._random_state = check_random_state(self.random_state)
         if first:
             self.classes_ = classes
@@ -543,7 +547,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         incremental: bool,
     ) -> None:
         if self.early_stopping and held_out is None:
-            X, labels, row_weight, held_out = self._hold_out(X, labels, row_weight)
+            X, labels, row_weight, held_out = self._hold_out(
+                X, labels, row_weight, len(self.classes_), self._random_state
+            )
         validation, X_val = None, None
         if held_out is not None:
             validation, X_val = _data(*held_out), held_out[0]
@@ -603,15 +609,20 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             network.parameters[:] = best
 
     def _hold_out(
-        self, X: Any, labels: Array, row_weight: Array
+        self,
+        X: Any,
+        labels: Array,
+        row_weight: Array,
+        n_classes: int,
+        random_state: np.random.RandomState,
     ) -> tuple[Any, Array, Array, tuple[Any, Array, Array]]:
         """Split validation rows off, as scikit-learn does: of two classes, stratified."""
         X, X_val, labels, labels_val, row_weight, weight_val = train_test_split(
             *(X, labels, row_weight if len(row_weight) else np.ones(len(labels))),
-            random_state=self._random_state,
+            random_state=random_state,
             test_size=self.validation_fraction,
             # a column, for which the error names the class as scikit-learn's own does
-            stratify=(labels == 1)[:, np.newaxis] if len(self.classes_) == 2 else None,
+            stratify=(labels == 1)[:, np.newaxis] if n_classes == 2 else None,
         )
         if X_val.shape[0] < 2:
             raise ValueError(
