@@ -672,7 +672,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.best_validation_score_ = now
         elif is_best:
             self.best_loss_ = now
-        return is_best
+        return bool(is_best)
 
     def _is_over(self) -> bool:
         if self._no_improvement_count <= self.n_iter_no_change:
