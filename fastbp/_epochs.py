@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 
 from fastbp import _layout
 from fastbp._schedule import Schedule
-from fastbp._sklearn_data import as_data
+from fastbp._sklearn_data import as_data, hold_out
 from fastbp._tasks import Tasks
 from fastbp._training import DivergenceError, Progress, Run
 from fastbp.network import Network, accuracy, mean_loss
@@ -43,7 +42,10 @@ def fit_epochs(
     Writes what scikit-learn calls fitted attributes, ``coefs_`` being the network's.
     """
     if classifier.early_stopping and held_out is None:
-        X, labels, row_weight, held_out = _hold_out(classifier, X, labels, row_weight)
+        X, labels, row_weight, held_out = hold_out(
+            *(X, labels, row_weight, len(classifier.classes_)),
+            *(classifier.validation_fraction, classifier._random_state),
+        )
     if classifier.early_stopping and classifier.best_validation_score_ is None:
         classifier.best_loss_, classifier.best_validation_score_ = None, -np.inf
     elif not classifier.early_stopping and classifier.best_loss_ is None:
@@ -105,24 +107,6 @@ def fit_epochs(
         )
     if best is not None:
         network.parameters[:] = best
-
-
-def _hold_out(
-    classifier: Any, X: Any, labels: Array, row_weight: Array
-) -> tuple[Any, Array, Array, tuple[Any, Array, Array]]:
-    """Split validation rows off, as scikit-learn does: of two classes, stratified."""
-    X, X_val, labels, labels_val, row_weight, weight_val = train_test_split(
-        *(X, labels, row_weight if len(row_weight) else np.ones(len(labels))),
-        random_state=classifier._random_state,
-        test_size=classifier.validation_fraction,
-        stratify=labels == 1 if len(classifier.classes_) == 2 else None,
-    )
-    if X_val.shape[0] < 2:
-        raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of "
-            "your dataset."
-        )
-    return X, labels, row_weight, (X_val, labels_val, weight_val)
 
 
 def _new_schedule(classifier: Any) -> Schedule:

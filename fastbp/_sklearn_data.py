@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -73,12 +74,18 @@ def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Ar
     """Return the weights times those of the classes; empty where every row weighs 1."""
     if class_weight is None:
         return np.empty(0) if weight is None else weight
-    # Only of the classes that y has: a part of the data need not have all.
-    present = np.unique(y)
-    weight_of = np.ones(len(classes))
-    weight_of[np.searchsorted(classes, present)] = compute_class_weight(
-        class_weight, classes=present, y=y, sample_weight=weight
-    )
+    if class_weight == "balanced":
+        # A row that weighs 0 is not there, nor is a class of nothing but such rows.
+        there = slice(None) if weight is None else weight > 0
+        present, weight_of = np.unique(y[there]), np.ones(len(classes))
+        weight_of[np.searchsorted(classes, present)] = compute_class_weight(
+            "balanced",
+            classes=present,
+            y=y[there],
+            sample_weight=None if weight is None else weight[there],
+        )
+    else:
+        weight_of = compute_class_weight(class_weight, classes=classes, y=y)
     row_weight: Array = weight_of[np.searchsorted(classes, y)]
     return row_weight if weight is None else row_weight * weight
 
@@ -110,6 +117,38 @@ def check_validation(
         raise ValueError(f"y_val must hold labels of y, {classes}, got {unknown}")
     weight = check_sample_weight(sample_weight_val, X_val)
     return X_val, np.searchsorted(classes, labels), np.empty(0) if weight is None else weight
+
+
+def hold_out(
+    X: Any,
+    labels: Array,
+    row_weight: Array,
+    n_classes: int,
+    fraction: float,
+    random_state: np.random.RandomState,
+) -> tuple[Any, Array, Array, tuple[Any, Array, Array]]:
+    """Split validation rows off, as scikit-learn does: of two classes, stratified."""
+    rows = np.arange(len(labels))
+    rows, rows_val = train_test_split(
+        rows,
+        random_state=random_state,
+        test_size=fraction,
+        # a column, for which the error names the class as scikit-learn's own does
+        stratify=(labels == 1)[:, np.newaxis] if n_classes == 2 else None,
+    )
+    if len(rows_val) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your "
+            "dataset."
+        )
+    if len(row_weight):
+        return (
+            X[rows],
+            labels[rows],
+            row_weight[rows],
+            (X[rows_val], labels[rows_val], row_weight[rows_val]),
+        )
+    return X[rows], labels[rows], row_weight, (X[rows_val], labels[rows_val], row_weight)
 
 
 def as_data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:

@@ -23,6 +23,7 @@ from fastbp._sklearn_data import (
     check_labels,
     check_sample_weight,
     check_validation,
+    hold_out,
     weigh_classes,
 )
 from fastbp._tasks import Tasks
@@ -358,7 +359,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _check(
         self,
         X: Any,
-        y: ArrayLike,
+        y: Any,
         sample_weight: ArrayLike | None,
         validation: tuple[Any, ArrayLike | None, ArrayLike | None],
         incremental: bool,
@@ -374,7 +375,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "give them as a dict"
             )
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, labels = validate_data(
+        X, y = validate_data(
             *(self, X, y),
             accept_sparse="csr",
             dtype=(np.float64, np.float32) if first else self.coefs_[0].dtype,
@@ -382,7 +383,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             multi_output=True,
             reset=first,
         )
-        y, classes = check_labels(self, labels, incremental)
+        y, classes = check_labels(self, y, incremental)
+        labels = np.searchsorted(classes, y)
         given_weight = check_sample_weight(sample_weight, X)
         row_weight = weigh_classes(self.class_weight, given_weight, y, classes)
         held_out = check_validation(self, *validation, classes, X.dtype)
@@ -393,12 +395,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "hidden_layer_sizes must be as in the first call, whose layers have the sizes "
                 f"{_sizes(self.coefs_)}, got {sizes}"
             )
+        if self.early_stopping and self.solver != "lbfgs" and held_out is None:
+            # A rehearsal, without the rows: what fails should fail before anything is changed.
+            nothing, fraction = np.empty((len(labels), 0)), self.validation_fraction
+            hold_out(nothing, labels, row_weight, len(classes), fraction, np.random.RandomState(0))
         self._random_state = random_state
         if first:
             self.classes_ = classes
             self._initialize(sizes, X.dtype)
         self._synced_network()
-        return X, y, np.searchsorted(classes, y), given_weight, row_weight, held_out
+        return X, y, labels, given_weight, row_weight, held_out
 
     def _initialize(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
         """Begin anew, from random weights: those of scikit-learn, drawn in the same order."""

@@ -785,4 +785,8 @@ def accuracy(z: Array, data: _layout.Data) -> float:
 
 
 def _total_weight(data: _layout.Data) -> float:
-    return float(kernels.loss_sum(data.row_weight)) if data.row_weight.size else float(len(data.x))
+    return (
+        float(kernels.loss_sum(data.row_weight))
+        if data.row_weight.size
+        else float(_layout.n_rows(data))
+    )

@@ -41,7 +41,13 @@ def accuracy_of(output):
 
 def test_every_example_is_tested():
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits.py", "mnist.py", "one_step_by_hand.py", "your_own_loop.py"}
+    assert names == {
+        "digits.py",
+        "grid_search.py",
+        "mnist.py",
+        "one_step_by_hand.py",
+        "your_own_loop.py",
+    }
 
 
 @pytest.mark.compiled
@@ -72,6 +78,18 @@ def test_one_step_by_hand():
         "The step took the cost from 1.386294 to 0.010115",
     ):
         assert f"{line}\n" in output
+
+
+@pytest.mark.compiled
+def test_grid_search():
+    output = run("grid_search.py")
+    assert accuracy_of(output) >= 96
+    rows = re.findall(r"^ +(0|16|64) +([\d.]+) +([\d.]+) % \+- [\d.]+$", output, re.M)
+    assert len({(units, alpha) for units, alpha, _ in rows}) == 9
+    accuracies = [float(accuracy) for _, _, accuracy in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] > 95
+    assert re.search(r"^27 fits in [\d.]+ s, ", output, re.M)
 
 
 @pytest.mark.compiled
