@@ -8,7 +8,7 @@ the work among themselves, and returns when all calls have ended.
 import os
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -86,6 +86,57 @@ def _cgroup_folders(root: Path) -> list[Path]:
                 break
             group = group.parent
     return folders
+
+
+class Team:
+    """How many threads the next stretch of some work is given: all, or one where that is faster.
+
+    Several threads can take longer than one, for seconds at a time: the host of a virtual machine
+    may move its processors apart, to where it takes a quarter of a microsecond to get a cache line
+    from one to the other.  So both are timed now and then, which costs a few per cent.  For work
+    whose result does not depend on the number.
+
+    Parameters
+    ----------
+    most : int
+        Threads to use at most.
+    """
+
+    # Stretches from one trial of the slower number to the next
+    TRIAL = 16
+
+    def __init__(self, most: int) -> None:
+        self._seconds: dict[int, list[float]] = {n: [] for n in {most, 1}}
+        self._most = most
+        self._made = 0
+        self._next_trial = 1
+
+    def size(self) -> int:
+        """Choose how many threads take part."""
+        if len(self._seconds) == 1 or not self._made:
+            return self._most
+        best = min(self._seconds, key=self._usual)
+        if self._made < self._next_trial:
+            return best
+        # soon again at first, when little is known
+        self._next_trial = min(4 * self._next_trial, self._next_trial + self.TRIAL)
+        return self._most if best == 1 else 1
+
+    def note(self, size: int, seconds: float) -> None:
+        """Learn what so many threads took for a unit of the work."""
+        self._made += 1
+        self._seconds[size] = [*self._seconds[size][-2:], seconds]
+
+    def _usual(self, size: int) -> float:
+        """The middle one of the last three times: one that was disturbed does not count."""
+        times = sorted(self._seconds[size])
+        return times[len(times) // 2] if times else float("inf")
+
+
+@lru_cache(maxsize=64)
+def team(most: int, work: object) -> Team:
+    """Return the team for work of this kind, with what it knows from earlier calls."""
+    return Team(most)
 
 
 class _Worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -97,28 +98,34 @@ class Run:
         self._parts = _layout.make_parts(plan)
         step_cost = _layout.multiply_adds(plan, self._batch_size, passes=3)
         useful = 1 + step_cost // PER_THREAD
-        self._n_threads = min(n_threads or _threads.default_threads(), useful)
-        self._slice_steps = max(1, SLICE * self._n_threads // step_cost)
+        most = min(n_threads or _threads.default_threads(), useful)
+        self._team = _threads.team(most, (step_cost, parameters.dtype))
+        self._slice_steps = max(1, SLICE // step_cost)  # of one thread
 
     def epoch(self, number: int, update: _layout.Update, shown: Progress) -> Array:
         """Make the steps of one epoch; return its ``totals``, see ``backprop.train``."""
         totals = np.zeros(4)
         self._last_finite[:] = self._parameters
         try:
-            for first in range(0, self.n_steps, self._slice_steps):
-                last = min(first + self._slice_steps, self.n_steps)
-                board = _layout.make_board(self._n_threads)
+            first = 0
+            while first < self.n_steps:
+                n_threads = self._team.size()
+                last = min(first + self._slice_steps * n_threads, self.n_steps)
+                board = _layout.make_board(n_threads)
                 steps = partial(
                     backprop.train,
                     *(self._plan.table, self._data, self.order, self._parameters, self._memory),
-                    *(self._work, self._parts, self._n_threads, board, totals, first, last),
+                    *(self._work, self._parts, n_threads, board, totals, first, last),
                     *(self._batch_size, update),
                 )
-                _threads.run(self._n_threads, steps)
+                started = time.perf_counter()
+                _threads.run(n_threads, steps)
+                self._team.note(n_threads, (time.perf_counter() - started) / (last - first))
                 if board[_layout.STOPPED] >= 0:
                     step = int(board[_layout.STOPPED])
                     raise self._divergence("the loss", number, step, update)
                 shown.steps(last - first)
+                first = last
             if not backprop.all_finite(self._parameters):
                 raise self._divergence("a parameter", number, None, update)
             # It would hold its parameter where it is from then on, without another sign.

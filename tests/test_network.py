@@ -1197,6 +1197,7 @@ def shared(monkeypatch):
         run(n_threads, work)
 
     monkeypatch.setattr(_threads, "run", spy)
+    _threads.team.cache_clear()  # nothing is known yet of what is fast
     monkeypatch.setattr(_training, "PER_THREAD", 1)
     monkeypatch.setattr(network, "_PER_THREAD", 1)
     return asked
@@ -1227,7 +1228,7 @@ def test_training_has_the_same_bits_for_any_number_of_threads(soft, rng, dtype, 
         histories.append(
             net.fit(X, y, epochs=2, batch_size=29, sample_weight=weight, n_threads=n_threads)
         )
-        assert set(shared) == {n_threads}
+        assert {n_threads} <= set(shared) <= {1, n_threads}
         digests.add(digest(net))
     assert len(digests) == 1
     assert all(history.loss == histories[0].loss for history in histories)
@@ -1246,7 +1247,7 @@ def test_every_optimizer_has_the_same_bits_for_any_number_of_threads(
         net = Network([33, 47, 21, 5], activation=activation, dtype=dtype)
         shared.clear()
         net.fit(X, y, epochs=2, batch_size=29, optimizer=optimizer, n_threads=n_threads)
-        assert set(shared) == {n_threads}
+        assert {n_threads} <= set(shared) <= {1, n_threads}
         digests.add(digest(net))
     assert len(digests) == 1
 
@@ -1337,7 +1338,7 @@ def test_default_number_of_threads(text, expected, shared, rng, monkeypatch):
     for method in (net.predict, net.predict_proba, net.predict_log_proba):
         method(X)
     net.fit(X, y, validation_data=(X, y))
-    assert set(shared) == {expected}
+    assert {expected} <= set(shared) <= {1, expected}
 
 
 @pytest.mark.compiled

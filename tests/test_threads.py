@@ -404,6 +404,7 @@ rng = np.random.default_rng(0)
 X, y = rng.uniform(size=(40, 7)), rng.integers(0, 3, 40)
 
 def fit(n_threads=2):
+    _threads.team.cache_clear()  # not one thread because that is faster for so little
     net = Network([7, 5, 3])
     net.fit(X, y, epochs=2, batch_size=9, n_threads=n_threads)
     return hashlib.sha256(net.parameters.tobytes()).hexdigest()
@@ -559,3 +560,52 @@ if __name__ == "__main__":
 def test_exit_is_quick_and_clean(body, tmp_path):
     out = script(body + "\nprint(time.time())", tmp_path=tmp_path)
     assert time.time() - float(out) < 10
+
+
+# How many take part
+
+
+def sizes_of(team, n, seconds):
+    """The next ``n`` choices, if so many threads take ``seconds(size)``."""
+    sizes = []
+    for _ in range(n):
+        sizes.append(team.size())
+        team.note(sizes[-1], seconds(sizes[-1]))
+    return sizes
+
+
+def test_a_team_of_one():
+    assert sizes_of(_threads.Team(1), 50, lambda size: 1.0) == [1] * 50
+
+
+@pytest.mark.parametrize(("seconds", "best"), [({4: 1, 1: 2}, 4), ({4: 2, 1: 1}, 1)])
+def test_the_faster_size_is_chosen_and_the_other_tried_now_and_then(seconds, best):
+    sizes = sizes_of(_threads.Team(4), 500, seconds.get)
+    assert sizes[:2] == [4, 1]
+    others = [place for place, size in enumerate(sizes) if size != best]
+    assert others[1] == 4 if best == 4 else others[:2] == [0, 4]
+    apart = [b - a for a, b in itertools.pairwise(others)][-10:]
+    assert set(apart) == {_threads.Team.TRIAL}
+
+
+def test_a_change_of_the_machine_is_noticed():
+    team = _threads.Team(2)
+    sizes_of(team, 100, {2: 1, 1: 1.5}.get)
+    assert sizes_of(team, 10, {2: 3, 1: 1.5}.get).count(2) <= 3
+    back = sizes_of(team, 100, {2: 1, 1: 1.5}.get)
+    assert back[-40:].count(2) >= 36
+
+
+def test_one_disturbed_time_does_not_count():
+    team = _threads.Team(2)
+    sizes_of(team, 30, {2: 1, 1: 1.5}.get)
+    team.note(2, 100.0)
+    assert sizes_of(team, 10, {2: 1, 1: 1.5}.get).count(2) >= 9
+
+
+def test_what_was_learnt_is_kept_for_work_of_the_same_kind():
+    _threads.team.cache_clear()
+    team = _threads.team(2, ("some work", 1))
+    assert _threads.team(2, ("some work", 1)) is team
+    assert _threads.team(2, ("other work", 1)) is not team
+    assert _threads.team(3, ("some work", 1)) is not team
