@@ -598,7 +598,7 @@ def test_a_change_of_the_machine_is_noticed():
 
 def test_one_disturbed_time_does_not_count():
     team = _threads.Team(2)
-    sizes_of(team, 30, {2: 1, 1: 1.5}.get)
+    sizes_of(team, 34, {2: 1, 1: 1.5}.get)
     team.note(2, 100.0)
     assert sizes_of(team, 10, {2: 1, 1: 1.5}.get).count(2) >= 9
 
