@@ -199,6 +199,13 @@ def _update_biases(delta, layer, n, b, velocity, second, update, moments, rates)
 
 
 @inlined
+def _adam_rates(update, t):
+    rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
+    epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
+    return rate, epsilon, update.learning_rate * update.weight_decay
+
+
+@inlined
 def _update_part(layers, n_layers, work, n, part, theta, memory, update, weight, t):
     """BP4, BP3 and the update for one part; returns the sum of its squared weights before that."""
     below, a = _activations(layers, work, at(part, 0) - 1)
@@ -210,9 +217,7 @@ def _update_part(layers, n_layers, work, n, part, theta, memory, update, weight,
     squares = sum_of_squares(w, rows * layer.units) if work.squares.size else 0.0
     l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
     moments = (update.momentum, 1.0 - update.momentum, update.beta_2, 1.0 - update.beta_2)
-    rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
-    epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
-    rates = (rate, epsilon, update.learning_rate * update.weight_decay)
+    rates = _adam_rates(update, t) if update.is_adam else (0.0, 0.0, 0.0)
     operands = (offset(a, first), below.pitch, delta, layer.pitch, n, rows, layer.units)
     if update.is_adam:
         adapt_rows(*operands, w, offset(v, place), offset(u, place), l2, moments, rates)
