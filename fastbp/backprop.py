@@ -47,7 +47,10 @@ from fastbp.kernels.dense import (
     sum_of_squares,
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
-from fastbp.kernels.update import adam_lanes, adam_rate, flushed
+from fastbp.kernels.update import adam_lanes, adam_rate, flush
+
+# Steps from one look for subnormal numbers in the memory of the update to the next
+FLUSH = 64
 
 
 @inlined
@@ -185,11 +188,10 @@ def _update_biases(delta, layer, n, b, velocity, second, update, moments, rates)
             b_k, v, u = adam_lanes(
                 b_k, g, v, load_first(second, k, held, 0.0), *moments, rate, epsilon, 0.0
             )
-            v = flushed(v)
-            store_first(second, k, flushed(u), held)
+            store_first(second, k, u, held)
         else:
             descent = update.learning_rate * g
-            v = flushed(update.momentum * v - descent)
+            v = update.momentum * v - descent
             if update.nesterov:
                 b_k = b_k + (update.momentum * v - descent)
             else:
@@ -203,6 +205,13 @@ def _adam_rates(update, t):
     rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
     epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
     return rate, epsilon, update.learning_rate * update.weight_decay
+
+
+@inlined
+def _flush_part(layer, first, rows, memory, place):
+    flush(offset(memory, place), rows * layer.units)
+    if first == 0:
+        flush(offset(memory, layer.bias_at), layer.units)
 
 
 @inlined
@@ -231,6 +240,10 @@ def _update_part(layers, n_layers, work, n, part, theta, memory, update, weight,
             *(delta, layer, n, offset(theta, layer.bias_at)),
             *(offset(v, layer.bias_at), offset(u, layer.bias_at), update, moments, rates),
         )
+    if t % FLUSH == 0:
+        _flush_part(layer, first, rows, v, place)
+        if update.is_adam:
+            _flush_part(layer, first, rows, u, place)
     return squares
 
 

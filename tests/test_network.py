@@ -1388,7 +1388,7 @@ def test_what_is_remembered_of_a_silent_column_does_not_become_subnormal(optimiz
     heard = [net.velocity, net.second_moment]
     for memory in heard:
         memory *= np.float32(1e-35)  # as after some hundred steps
-    net.fit(X, y, epochs=100, optimizer=optimizer)
+    net.fit(X, y, epochs=backprop.FLUSH * 5 - 1, optimizer=optimizer)
     smallest = np.finfo(np.float32).tiny
     for memory in heard:
         assert ((memory == 0) | (abs(memory) >= smallest)).all()

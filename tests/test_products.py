@@ -340,19 +340,6 @@ def test_descent_equals_the_products_and_then_the_update(l2, again, nesterov, dt
             assert_same_bits(matrix.inside(*shape), expected)
 
 
-def test_a_subnormal_velocity_becomes_zero(dtype):
-    smallest = np.finfo(dtype).tiny
-    start = np.array([[1.1, 1.2, -1.05, -1.3, 0.5, 0.0, -0.5, 4]], dtype) * smallest
-    w, velocity = guarded(np.ones_like(start)), guarded(start)
-    zeros = np.zeros((8, 8), dtype)
-    descend(
-        *(place(zeros, by_columns=True), place(zeros), 1, 1, 8),
-        *(place(zeros), True, w, velocity, (0.3, 0.9, 0.0), False),
-    )
-    expected = np.array([[0, 1.2, 0, -1.3, 0, 0, 0, 4]], dtype) * smallest * dtype.type(0.9)
-    assert_same_bits(abs(velocity.inside(1, 8)), abs(expected))
-
-
 # Blocks of B
 
 

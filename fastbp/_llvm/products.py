@@ -304,14 +304,6 @@ def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: An
     return total
 
 
-def _flushed(builder: Any, x: Any) -> Any:
-    """x, or 0 where it is subnormal."""
-    size = call_intrinsic(builder, "llvm.fabs", x.type, [x])
-    dtype = np.float32 if x.type.element == ir.FloatType() else np.float64
-    is_subnormal = builder.fcmp_ordered("<", size, constant(x.type, float(np.finfo(dtype).tiny)))
-    return builder.select(is_subnormal, constant(x.type, 0.0), x)
-
-
 def _finish_descent(
     builder: Any,
     sums: Any,
@@ -341,24 +333,29 @@ def _finish_descent(
     def read(r: int) -> Any:
         return [(weights.read(r, v), velocities.read(r, v)) for v in range(len(exists))]
 
-    # Each row is read before the row above it is written: where rows lie close, the last register
-    # of one and the first of the next share a line, and a read that follows the write would wait
-    # for it (784 x 30 weights: 14 ns a register, now 3).
-    upcoming = read(0)
-    for r, row_sums in enumerate(sums):
-        held = upcoming
-        if r + 1 < len(sums):
-            upcoming = read(r + 1)
-        for v, gradient in enumerate(row_sums):
-            w_now, v_now = held[v]
-            descent = builder.fmul(eta, gradient)
-            # Where the gradient is 0 for long, as of a silent unit or column, the velocity would
-            # become subnormal, and stay so: arithmetic with those is slow.
-            v_new = _flushed(builder, builder.fsub(builder.fmul(mu, v_now), descent))
-            velocities.write(r, v, v_new)
-            ahead = builder.fsub(builder.fmul(mu, v_new), descent)
-            step = builder.select(nesterov, ahead, v_new)
-            weights.write(r, v, builder.fadd(w_now, step))
+    def update(is_ahead: bool) -> None:
+        # Each row is read before the row above it is written: where rows lie close, the last
+        # register of one and the first of the next share a line, and a read that follows the write
+        # would wait for it (784 x 30 weights: 14 ns a register, now 3).
+        upcoming = read(0)
+        for r, row_sums in enumerate(sums):
+            held = upcoming
+            if r + 1 < len(sums):
+                upcoming = read(r + 1)
+            for v, gradient in enumerate(row_sums):
+                w_now, v_now = held[v]
+                descent = builder.fmul(eta, gradient)
+                v_new = builder.fsub(builder.fmul(mu, v_now), descent)
+                velocities.write(r, v, v_new)
+                step = builder.fsub(builder.fmul(mu, v_new), descent) if is_ahead else v_new
+                weights.write(r, v, builder.fadd(w_now, step))
+
+    # Two copies, for to choose between them register by register takes a fifth of the time.
+    with builder.if_else(nesterov) as (ahead, otherwise):
+        with ahead:
+            update(True)
+        with otherwise:
+            update(False)
 
 
 def _emit_descend(
@@ -424,9 +421,9 @@ def descend(
 ) -> None:
     """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
 
-    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  A subnormal v becomes 0.
-    ``partial`` takes the place of c, is read unless ``first``, and not written: the gradient stays
-    in registers.  ``rows`` is a `descent_height`.
+    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  ``partial`` takes the place
+    of c, is read unless ``first``, and not written: the gradient stays in registers.  ``rows`` is a
+    `descent_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
@@ -436,7 +433,6 @@ def descend(
         if l2 != 0:
             g = g + penalty * w_r
         v_r[:] = mu * v_r - eta * g
-        v_r[abs(v_r) < np.finfo(v_r.dtype).tiny] = 0
         w_r += mu * v_r - eta * g if nesterov else v_r
 
 

@@ -38,7 +38,7 @@ from fastbp.kernels.products import (
     turn_block,
 )
 from fastbp.kernels.rows import add_exactly
-from fastbp.kernels.update import adam_lanes, flushed
+from fastbp.kernels.update import adam_lanes
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
 GROUP = 56
@@ -264,8 +264,8 @@ def adapt_rows(
                         *(load_first(second, at, held, 0.0), *moments, *rates),
                     )
                     store_first(w, at, w_kq, held)
-                    store_first(first, at, flushed(m), held)
-                    store_first(second, at, flushed(v), held)
+                    store_first(first, at, m, held)
+                    store_first(second, at, v, held)
 
 
 @inlined

@@ -23,13 +23,16 @@ NORMAL_32, NORMAL_64 = 2.0**-126, 2.0**-1022
 
 
 @inlined
-def flushed(x):
-    """x, or 0 where it is subnormal.
+def flush(memory, n):
+    """Put 0 in the place of those of n numbers that are subnormal.
 
     What training remembers of a gradient that is 0 for long, as of a silent unit or column, would
     become subnormal and stay so: arithmetic with those is slow.
     """
-    return select(magnitude(x) < pick(x, NORMAL_32, NORMAL_64), 0.0, x)
+    for q in range(0, n, width(memory)):
+        x = load_first(memory, q, n - q, 0.0)
+        x = select(magnitude(x) < pick(x, NORMAL_32, NORMAL_64), 0.0, x)
+        store_first(memory, q, x, n - q)
 
 
 @inlined
