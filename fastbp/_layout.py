@@ -25,7 +25,7 @@ MARGIN = 64
 PAGE_BYTES = 4096
 
 # Parts that the weights of a network are cut into at least, if they are not too few
-PARTS = 8
+PARTS = 4
 
 # Places on the board that threads share, a cache line apart: how many threads have come, the phases
 # that may start, the items done, the step that was not made (-1 if there is none); then, for each
