@@ -70,7 +70,7 @@ def test_parts_cover_each_row_of_each_layer_once(sizes):
 def test_two_threads_share_the_weights_nearly_evenly(sizes):
     parts = _layout.make_parts(_layout.make_plan(sizes))
     work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
-    assert max(work) <= sum(work) / 3
+    assert max(work) <= sum(work) / 2
 
 
 def test_cost_grows_with_rows_and_passes():
