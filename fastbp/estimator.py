@@ -156,8 +156,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     >>> from fastbp import MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
-    >>> classifier = MLPClassifier(learning_rate_init=0.01, max_iter=100, tol=1e-3, random_state=0)
-    >>> classifier.fit(X_train, y_train).score(X_test, y_test) > 0.97
+    >>> classifier = MLPClassifier(random_state=0).fit(X_train, y_train)
+    >>> classifier.score(X_test, y_test) > 0.96
     True
     """
 
