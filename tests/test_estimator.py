@@ -27,8 +27,12 @@ from sklearn.preprocessing import StandardScaler
 import fastbp
 from fastbp import DivergenceError, MLPClassifier, _training
 
-# Most fits here end after a few epochs; where the warning itself is the matter, tests expect it.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    # Most fits here end after a few epochs; where the warning itself is the matter, tests expect it.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # Hundreds of fits take minutes as plain Python, where the engine has its own tests.
+    pytest.mark.compiled,
+]
 
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
 OPTIMIZERS = {
