@@ -28,7 +28,7 @@ import fastbp
 from fastbp import DivergenceError, MLPClassifier, _training
 
 pytestmark = [
-    # Most fits here end after a few epochs; where the warning itself is the matter, tests expect it.
+    # Most fits here end after a few epochs; where the warning is the matter, tests expect it.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     # Hundreds of fits take minutes as plain Python, where the engine has its own tests.
     pytest.mark.compiled,
