@@ -123,6 +123,7 @@ class Workspace(NamedTuple):
     row_weight: npt.NDArray[np.float64]
     loss: FloatArray  # (capacity,)
     correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
+    weight: npt.NDArray[np.float64]  # (1,): of all rows of the batch
     squares: npt.NDArray[np.float64]  # sums of squared weights, one a part; empty: not wanted
 
 
@@ -243,6 +244,7 @@ def make_workspace(plan: Plan, data: Data, capacity: int, with_penalty: bool = F
         row_weight=np.empty(capacity if data.row_weight.size else 0, np.float64),
         loss=np.empty(capacity, dtype),
         correct=np.empty(capacity, np.float64),
+        weight=np.empty(1, np.float64),
         squares=np.empty(len(make_parts(plan)) if with_penalty else 0, np.float64),
     )
 
