@@ -109,17 +109,14 @@ class Team:
         self._seconds: dict[int, list[float]] = {n: [] for n in {most, 1}}
         self._most = most
         self._made = 0
-        self._next_trial = 1
+        self._next_trial = 3  # the first times are those of cold caches
 
     def size(self) -> int:
         """Choose how many threads take part."""
-        if len(self._seconds) == 1 or not self._made:
-            return self._most
-        best = min(self._seconds, key=self._usual)
-        if self._made < self._next_trial:
+        best = min(self._seconds, key=self._usual) if self._made else self._most
+        if self._made < self._next_trial or len(self._seconds) == 1:
             return best
-        # soon again at first, when little is known
-        self._next_trial = min(4 * self._next_trial, self._next_trial + self.TRIAL)
+        self._next_trial += self.TRIAL
         return self._most if best == 1 else 1
 
     def note(self, size: int, seconds: float) -> None:

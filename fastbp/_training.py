@@ -100,7 +100,7 @@ class Run:
         useful = 1 + step_cost // PER_THREAD
         most = min(n_threads or _threads.default_threads(), useful)
         self._team = _threads.team(most, (step_cost, parameters.dtype))
-        self._slice_steps = max(1, SLICE // step_cost)  # of one thread
+        self._step_cost = step_cost
 
     def epoch(self, number: int, update: _layout.Update, shown: Progress) -> Array:
         """Make the steps of one epoch; return its ``totals``, see ``backprop.train``."""
@@ -110,7 +110,8 @@ class Run:
             first = 0
             while first < self.n_steps:
                 n_threads = self._team.size()
-                last = min(first + self._slice_steps * n_threads, self.n_steps)
+                length = max(1, SLICE * n_threads // self._step_cost)
+                last = min(first + length, self.n_steps)
                 board = _layout.make_board(n_threads)
                 steps = partial(
                     backprop.train,
