@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fastbp import kernels
+from fastbp._safetensors import ModelFileError
 from fastbp._training import DivergenceError
 from fastbp.functional import (
     bias_gradient,
@@ -35,6 +36,7 @@ __all__ = [
     "SGD",
     "Adam",
     "DivergenceError",
+    "ModelFileError",
     "Network",
     "__version__",
     "adam_step",

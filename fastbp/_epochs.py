@@ -9,11 +9,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import _layout
+from fastbp._measures import accuracy, mean_loss
 from fastbp._schedule import Schedule
 from fastbp._sklearn_data import as_data, hold_out
 from fastbp._tasks import Tasks
 from fastbp._training import DivergenceError, Progress, Run
-from fastbp.network import Network, accuracy, mean_loss
+from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def fit_epochs(
     if not incremental or not hasattr(classifier, "_optimizer"):
         classifier._optimizer = _new_schedule(classifier)
         network.forget()
-    run = network.run(
+    running = network.run(
         *(as_data(X, labels, row_weight), classifier._optimizer.update(classifier.alpha)),
         *(batch_size, classifier.n_threads),
         with_penalty=True,
@@ -77,23 +78,24 @@ def fit_epochs(
     best = network.parameters.copy() if classifier.early_stopping else None
     classifier.n_iter_ = 0
     try:
-        while classifier.n_iter_ < classifier.max_iter:
-            tasks.begin()
-            _train_epoch(classifier, run, n)
-            if validation is not None:
-                _validate(classifier, network, X_val, validation)
-            if _has_improved(classifier) and best is not None:
-                best[:] = network.parameters
-            classifier._optimizer.end_epoch(classifier.t_)
-            if tasks.end() or _is_over(classifier) or incremental:
-                break
-            if classifier.n_iter_ == classifier.max_iter:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({classifier.max_iter}) reached and "
-                    "the optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=5,
-                )
+        with running as run:
+            while classifier.n_iter_ < classifier.max_iter:
+                tasks.begin()
+                _train_epoch(classifier, run, n)
+                if validation is not None:
+                    _validate(classifier, network, X_val, validation)
+                if _has_improved(classifier) and best is not None:
+                    best[:] = network.parameters
+                classifier._optimizer.end_epoch(classifier.t_)
+                if tasks.end() or _is_over(classifier) or incremental:
+                    break
+                if classifier.n_iter_ == classifier.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({classifier.max_iter}) "
+                        "reached and the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=5,
+                    )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=5)
     except DivergenceError as error:
@@ -124,10 +126,11 @@ def _train_epoch(classifier: Any, run: Run, n: int) -> None:
         classifier._random_state.shuffle(permutation)
         run.order[:] = run.order[permutation]
     update = classifier._optimizer.update(classifier.alpha)
-    totals = run.epoch(classifier.n_iter_ + 1, update, Progress(False, 0, 0, 0))
+    run.begin()
+    run.advance(classifier.n_iter_ + 1, update, Progress(False, 0, 0, 0))
     classifier.n_iter_ += 1
     classifier.t_ += n
-    classifier.loss_ = float(totals[3]) / n
+    classifier.loss_ = float(run.totals[3]) / n
     classifier.loss_curve_.append(classifier.loss_)
     if classifier.verbose:
         print(f"Iteration {classifier.n_iter_}, loss = {classifier.loss_:.8f}")

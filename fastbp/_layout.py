@@ -27,11 +27,14 @@ PAGE_BYTES = 4096
 # Parts that the weights of a network are cut into at least, if they are not too few
 PARTS = 4
 
+# Multiply-adds that are not interrupted, if they can be cut so small: 10 ms, more or less.
+ITEM = 250_000_000
+
 # Places on the board that threads share, a cache line apart: how many threads have come, the phases
-# that may start, the items done, the step that was not made (-1 if there is none); then, for each
-# phase of a step, what has been claimed of each thread's items.
+# that may start, the items done, the step that was not made (-1 if there is none), whether all are
+# to leave; then, for each phase of a step, what has been claimed of each thread's items.
 LINE_OF_COUNTERS = 8
-ENTERED, OPEN, DONE, STOPPED, CLAIMED = range(0, 5 * LINE_OF_COUNTERS, LINE_OF_COUNTERS)
+ENTERED, OPEN, DONE, STOPPED, PAUSED, CLAIMED = range(0, 6 * LINE_OF_COUNTERS, LINE_OF_COUNTERS)
 
 
 class Layer(NamedTuple):
@@ -204,9 +207,14 @@ def make_data(
     )
 
 
-def make_parameters(plan: Plan, dtype: npt.DTypeLike) -> tuple[FloatArray, FloatArray]:
-    """Allocate the parameters and their velocity."""
-    return aligned(plan.n_parameters, dtype), aligned(plan.n_parameters, dtype, PAGE_BYTES // 2)
+def make_state(
+    plan: Plan, dtype: npt.DTypeLike, with_second: bool = False
+) -> tuple[FloatArray, Memory]:
+    """Allocate the parameters and what a step knows of those before it: zeros."""
+    parameters = aligned(plan.n_parameters, dtype)
+    velocity = aligned(plan.n_parameters, dtype, PAGE_BYTES // 2)
+    second = make_second_moment(plan, dtype) if with_second else np.empty(0, dtype)
+    return parameters, Memory(velocity, second, np.zeros(1, np.int64))
 
 
 def make_second_moment(plan: Plan, dtype: npt.DTypeLike) -> FloatArray:
@@ -245,20 +253,21 @@ def make_workspace(plan: Plan, data: Data, capacity: int, with_penalty: bool = F
         loss=np.empty(capacity, dtype),
         correct=np.empty(capacity, np.float64),
         weight=np.empty(1, np.float64),
-        squares=np.empty(len(make_parts(plan)) if with_penalty else 0, np.float64),
+        squares=np.empty(len(make_parts(plan, capacity)) if with_penalty else 0, np.float64),
     )
 
 
-def make_parts(plan: Plan) -> IndexArray:
+def make_parts(plan: Plan, batch_size: int) -> IndexArray:
     """Cut the weights into the parts that are updated at a time: layer, first row, end of rows.
 
     Equal ones, as far as whole tiles allow, and enough of them for several threads: a layer of 64 x
-    100 weights in one piece would leave a second thread without work.
+    100 weights in one piece would leave a second thread without work.  A large batch's are small.
     """
     smallest = GROUP // 8  # a tile
     parts = []
     for number, (fan_in, fan_out) in enumerate(pairwise(plan.sizes), start=1):
-        rows = min(max(plan.n_weights // (PARTS * fan_out), smallest), GROUP)
+        most = min(GROUP, ITEM // (batch_size * fan_out))
+        rows = max(min(plan.n_weights // (PARTS * fan_out), most), smallest)
         n_parts = -(-fan_in // rows)
         rows = -(-fan_in // (n_parts * smallest)) * smallest
         parts += [(number, k, min(k + rows, fan_in)) for k in range(0, fan_in, rows)]

@@ -51,7 +51,8 @@ def minimize(
     n = _layout.n_rows(data)
     work = _layout.make_workspace(plan, data, n)
     order = np.arange(n, dtype=np.intp)
-    parameters, grad = _layout.make_parameters(plan, np.float64)
+    parameters, _ = _layout.make_state(plan, np.float64)
+    grad = np.empty(plan.n_parameters)
     l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else n)
     weights = slice(0, plan.n_weights)
 

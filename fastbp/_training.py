@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,9 +17,23 @@ import numpy.typing as npt
 
 from fastbp import _layout, _threads, backprop
 
-# Compiled code is entered once per slice of about this many multiply-adds a thread, for 10 to 50
+# Compiled code is entered once per slice of about this many multiply-adds a thread, for 10 to 30
 # ms: long enough to cost nothing, short enough for Ctrl-C and progress.
-SLICE = 1_000_000_000
+SLICE = 500_000_000
+
+# Seconds that a slice may take, by the pace of the last one: others may be using the processor.
+LONGEST = 0.03
+
+# A step of more is left early on Ctrl-C.
+LONG = SLICE
+
+# Rows that a long step takes through the layers together at least.
+BLOCK_ROWS = 64
+
+# Rows of a batch from which on the copies of `Run` cost little.
+UNDOABLE = 2048
+
+EVERY_ITEM = 2**62
 
 # Another thread takes part for each so many multiply-adds in a step: threads meet twice a step,
 # which takes a few microseconds each time.
@@ -74,8 +92,52 @@ class History:
             getattr(self, name).append(value)
 
 
+class Guard:
+    """Keeps two trainings of one network apart, and copies of the network out of its steps."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, tuple[threading.Lock, threading.Lock]] = {}
+
+    def _mine(self) -> tuple[threading.Lock, threading.Lock]:
+        # A forked child inherits locks as they are, but not the threads that would release them.
+        return self._locks.setdefault(os.getpid(), (threading.Lock(), threading.Lock()))
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Refuse a second training, of another thread or from a callback of the first one."""
+        lock = self._mine()[0]
+        if not lock.acquire(blocking=False):
+            raise RuntimeError("the network is being trained by another call, which has not ended")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def steps(self) -> threading.Lock:
+        """Return what is held while steps are made: between them, the parameters are in order."""
+        return self._mine()[1]
+
+
 class Run:
-    """Training on some data: memory, how the work is cut, and the way back when it diverges."""
+    """Training on some data: memory, how the work is cut, and the way back when it diverges.
+
+    Attributes
+    ----------
+    parameters, memory
+        What the steps change.
+    order : ndarray of intp
+        The rows' numbers in the order they are taken in; to be written before an epoch.
+    n_steps : int
+        In an epoch.
+    totals : ndarray
+        Of the epoch so far, see ``backprop.train``.
+    start : ndarray
+        The parameters at the epoch's beginning.
+    seconds : float
+        Spent in the epoch so far.
+    is_lost : bool
+        Whether it has diverged: the parameters are ``start`` then, and the memory is forgotten.
+    """
 
     def __init__(
         self,
@@ -83,61 +145,167 @@ class Run:
         data: _layout.Data,
         parameters: Array,
         memory: _layout.Memory,
+        guard: Guard,
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
     ) -> None:
         n = _layout.n_rows(data)
         self._plan, self._data = plan, data
-        self._parameters, self._memory = parameters, memory
-        self._last_finite = parameters.copy()
+        self.parameters, self.memory, self._guard = parameters, memory, guard
+        self.start = parameters.copy()
+        self.totals = np.zeros(4)
+        self.seconds = 0.0
+        self.is_lost = False
         self.order = np.arange(n, dtype=np.intp)
         self._batch_size = min(batch_size, n)
         self.n_steps = -(-n // self._batch_size)
         self._work = _layout.make_workspace(plan, data, self._batch_size, with_penalty)
-        self._parts = _layout.make_parts(plan)
+        self._parts = _layout.make_parts(plan, self._batch_size)
         step_cost = _layout.multiply_adds(plan, self._batch_size, passes=3)
         useful = 1 + step_cost // PER_THREAD
         most = min(n_threads or _threads.default_threads(), useful)
         self._team = _threads.team(most, (step_cost, parameters.dtype))
         self._step_cost = step_cost
+        self._pace = 0.0
+        self._before = 0
+        self._is_long = step_cost > LONG
+        # A second phase that takes too long to be waited for is undone, from copies that cost
+        # little beside it: three numbers a parameter, against multiply-adds for each row.
+        can_copy = step_cost > 4 * LONG and self._batch_size >= UNDOABLE
+        self._undo = [a.copy() for a in self._state()] if can_copy else []
 
-    def epoch(self, number: int, update: _layout.Update, shown: Progress) -> Array:
-        """Make the steps of one epoch; return its ``totals``, see ``backprop.train``."""
-        totals = np.zeros(4)
-        self._last_finite[:] = self._parameters
+    def _state(self) -> list[Array]:
+        return [self.parameters, self.memory.velocity, self.memory.second]
+
+    @staticmethod
+    def _copy(arrays: list[Array], places: list[Array]) -> None:
+        for array, place in zip(arrays, places, strict=True):
+            place[:] = array
+
+    @property
+    def step(self) -> int:
+        """Steps of the epoch made so far: counted where they are made, so that none is missed."""
+        return int(self.memory.n_steps[0]) - self._before
+
+    def begin(
+        self,
+        step: int = 0,
+        totals: Sequence[float] = (0.0,) * 4,
+        start: Array | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        """Get ready for an epoch, or for the rest of one of which ``step`` steps have been made."""
+        self._before = int(self.memory.n_steps[0]) - step
+        self.totals[:] = totals
+        self.start[:] = self.parameters if start is None else start
+        self.seconds = seconds
+
+    def advance(
+        self, number: int, update: _layout.Update, shown: Progress, until: int | None = None
+    ) -> None:
+        """Make the steps of epoch ``number`` that have not been made, up to step ``until``."""
+        until = self.n_steps if until is None else min(until, self.n_steps)
         try:
-            first = 0
-            while first < self.n_steps:
-                n_threads = self._team.size()
-                length = max(1, SLICE * n_threads // self._step_cost)
-                last = min(first + length, self.n_steps)
-                board = _layout.make_board(n_threads)
-                steps = partial(
-                    backprop.train,
-                    *(self._plan.table, self._data, self.order, self._parameters, self._memory),
-                    *(self._work, self._parts, n_threads, board, totals, first, last),
-                    *(self._batch_size, update),
-                )
+            while self.step < until:
+                first, n_threads = self.step, self._team.size()
+                last = min(first + self._stretch(n_threads), until)
                 started = time.perf_counter()
-                _threads.run(n_threads, steps)
-                self._team.note(n_threads, (time.perf_counter() - started) / (last - first))
-                if board[_layout.STOPPED] >= 0:
-                    step = int(board[_layout.STOPPED])
-                    raise self._divergence("the loss", number, step, update)
+                try:
+                    stopped = self._make_steps(first, last, n_threads, update)
+                finally:
+                    seconds = time.perf_counter() - started
+                    self.seconds += seconds
+                if stopped >= 0:
+                    raise self._divergence("the loss", number, stopped, update)
+                self._pace = seconds / (last - first)
+                self._team.note(n_threads, self._pace)
                 shown.steps(last - first)
-                first = last
-            if not backprop.all_finite(self._parameters):
+            if until < self.n_steps:
+                return
+            if not backprop.all_finite(self.parameters):
                 raise self._divergence("a parameter", number, None, update)
             # It would hold its parameter where it is from then on, without another sign.
-            if not backprop.all_finite(self._memory.second):
+            if not backprop.all_finite(self.memory.second):
                 raise self._divergence("the mean of a squared gradient", number, None, update)
         except BaseException as error:  # Ctrl-C may come before divergence has been noticed
-            if isinstance(error, DivergenceError) or not backprop.all_finite(self._parameters):
-                self._parameters[:] = self._last_finite
-                _layout.forget(self._memory)
+            if isinstance(error, DivergenceError) or not backprop.all_finite(self.parameters):
+                self.is_lost = True
+                self.parameters[:] = self.start
+                _layout.forget(self.memory)
             raise
-        return totals
+
+    def _stretch(self, n_threads: int) -> int:
+        """Steps to make before the interpreter has its turn: 10 to 30 ms."""
+        length = SLICE * n_threads // self._step_cost
+        if self._pace:
+            length = min(length, int(LONGEST / self._pace))
+        return max(1, length)
+
+    def _make_steps(self, first: int, last: int, n_threads: int, update: _layout.Update) -> int:
+        """Make some steps, whole ones whatever happens; return the one that diverged, or -1."""
+        board = _layout.make_board(n_threads)
+        n_blocks = n_threads
+        if self._is_long:
+            n_blocks = max(
+                n_threads, min(self._step_cost // _layout.ITEM, self._batch_size // BLOCK_ROWS)
+            )
+        steps = partial(
+            backprop.train,
+            *(self._plan.table, self._data, self.order, self.parameters, self.memory),
+            *(self._work, self._parts, n_blocks, n_threads, board, self.totals, first, last),
+            *(self._batch_size, update),
+        )
+        all_of_them = partial(steps, EVERY_ITEM)
+        with self._guard.steps():
+            if not self._is_long:
+                _threads.run(n_threads, all_of_them)
+            else:
+                self._make_long_step(steps, all_of_them, n_threads, board)
+        return int(board[_layout.STOPPED])
+
+    def _make_long_step(
+        self,
+        steps: Callable[[int], object],
+        all_of_it: Callable[[], object],
+        n_threads: int,
+        board: Array,
+    ) -> None:
+        """Make one step that takes longer than an interrupt should wait.
+
+        Between its items, this thread looks out for interrupts.  One in the first phase, which
+        leaves the parameters alone, drops the step; in the second, it is finished, or undone.
+        """
+        caller = threading.get_ident()
+        totals = self.totals.copy()
+        if self._undo:
+            self._copy(self._state(), self._undo)
+
+        def take_part() -> None:
+            if threading.get_ident() != caller:
+                all_of_it()
+                return
+            try:
+                while board[_layout.OPEN] < 2:
+                    steps(1)
+            except BaseException:
+                board[_layout.PAUSED] = 1
+                raise
+
+        try:
+            _threads.run(n_threads, take_part)
+        except BaseException:
+            if board[_layout.OPEN] == 1:
+                if self._undo:
+                    self.totals[:] = totals
+                    self._copy(self._undo, self._state())
+                else:
+                    board[_layout.PAUSED] = 0
+                    try:
+                        _threads.run(n_threads, all_of_it)
+                    finally:
+                        all_of_it()
+            raise
 
     def _divergence(
         self, what: str, epoch: int, step: int | None, update: _layout.Update

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp._compile import inlined, kernel
-from fastbp._layout import CLAIMED, DONE, ENTERED, LINE_OF_COUNTERS, OPEN, STOPPED, Layer
+from fastbp._layout import (
+    CLAIMED,
+    DONE,
+    ENTERED,
+    LINE_OF_COUNTERS,
+    OPEN,
+    PAUSED,
+    STOPPED,
+    Layer,
+)
 from fastbp._llvm import (
     at,
     convert,
@@ -404,6 +413,7 @@ def train(
     memory,
     work,
     parts,
+    n_blocks,
     n_threads,
     board,
     totals,
@@ -411,13 +421,17 @@ def train(
     last_step,
     batch_size,
     update,
+    n_items,
 ):
     """Make the steps ``first_step`` to ``last_step`` (excluded) of an epoch.
 
     Step s learns from the rows ``order[s * batch_size : (s + 1) * batch_size]``; the last batch
     of an epoch may be short, and is a mean over its own rows.  Any number of threads may call this
     at the same time with the same arguments: whoever comes takes part, and none is waited for that
-    has not claimed anything.  All is done when every call has returned.
+    has not claimed anything.  All is done when every call has returned; unless they have left it
+    early, each after ``n_items`` blocks and parts or at the sign of ``board[PAUSED]``.  Then it is
+    ``board[OPEN] // 2`` steps further, and in the second phase of the next if ``board[OPEN]`` is
+    odd; calls with the same arguments go on with it.
 
     Parameters
     ----------
@@ -427,8 +441,10 @@ def train(
         With a margin behind the vectors, see ``_layout.aligned``.
     work, parts
         From ``make_workspace`` and ``make_parts``.
+    n_blocks : int
+        Blocks that a batch's rows are cut into.
     n_threads : int
-        Threads that the work is cut for: as many blocks of a batch's rows, and shares of the parts.
+        Threads that blocks and parts are shared out to.
     board : int64, updated
         New from ``make_board(n_threads)``.  ``board[STOPPED]`` is the first step whose loss was not
         finite, if there was one: it is not applied, and none after it is made.
@@ -438,6 +454,8 @@ def train(
         the penalty only where ``work.squares`` has room.
     first_step, last_step, batch_size : int
     update : Update
+    n_items : int
+        Blocks and parts after which to return.
     """
     counters, layers, rows = flat(board), flat(table), flat(order)
     theta, v, u = flat(parameters), flat(memory.velocity), flat(memory.second)
@@ -446,14 +464,14 @@ def train(
     x, n_features, n_dense = flat(data.x), data.x.shape[1], data.x.shape[0]
     n_layers, n_parts = table.shape[0], parts.shape[0]
     thread = count(counters, ENTERED) % n_threads
-    while True:
+    while n_items > 0 and seen(counters, PAUSED) == 0:
         phase = seen(counters, OPEN)
         made, is_second = phase // 2, phase % 2 == 1
         step = first_step + made
         if step >= last_step:
             break
-        n_items = n_parts if is_second else n_threads
-        item = _claim(counters, is_second, n_items, n_threads, made, thread)
+        n_here = n_parts if is_second else n_blocks
+        item = _claim(counters, is_second, n_here, n_threads, made, thread)
         if item < 0:
             wait_for(counters, OPEN, phase + 1)
             continue
@@ -469,7 +487,7 @@ def train(
             if n_squares > 0:
                 put(squares_of, item, squares)
         else:
-            block = (n - 1) // n_threads + 1
+            block = (n - 1) // n_blocks + 1
             first = min(item * block, n)
             last = min(first + block, n)
             if first < last:
@@ -477,7 +495,8 @@ def train(
                     *(layers, n_layers, data, rows, theta, parameters.size),
                     *(work, start, n, first, last),
                 )
-        n_done = made * (n_threads + n_parts) + n_threads + (n_parts if is_second else 0)
+        n_items -= 1
+        n_done = made * (n_blocks + n_parts) + n_blocks + (n_parts if is_second else 0)
         if count(counters, DONE) + 1 == n_done:
             # The last to finish a phase opens the next one.
             if not is_second and not _add_totals(data, rows, work, start, n, flat(totals)):
@@ -569,15 +588,14 @@ def largest(z, labels):
 
 
 @kernel
-def shuffle(bits, order):
-    """Write a permutation of 0..n-1 to ``order``: Fisher-Yates with one 64-bit word per draw.
+def shuffle(bits, order, first, last):
+    """Shuffle ``order`` (n,): Fisher-Yates with one 64-bit word of ``bits`` (n,) per draw.
 
-    ``bits`` (n,) uint64.  The remainder favours small numbers by less than n / 2^64.
+    This call fills the places from ``last`` (excluded) down to ``first``; the first one has ``last
+    = n``, and calls for the places below go on with it.  The remainder favours small numbers by
+    less than n / 2^64.
     """
-    n = order.shape[0]
-    for i in range(n):
-        order[i] = i
-    for i in range(n - 1, 0, -1):
+    for i in range(last - 1, max(first, 1) - 1, -1):
         j = np.intp(bits[i] % np.uint64(i + 1))
         swapped = order[i]
         order[i] = order[j]

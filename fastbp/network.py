@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastbp import _layout, _threads, backprop, kernels
-from fastbp._checks import (
-    as_choice,
-    as_float_array,
-    as_float_dtype,
-    as_int,
-    as_labels,
-    as_positive_int,
-    as_real,
-    as_row_weight,
-    as_targets,
+from fastbp import _layout, _model_file, _threads, backprop, kernels
+from fastbp._checkpoint import Checkpoint, identity_of
+from fastbp._checks import as_choice, as_float_dtype, as_positive_int, as_real
+from fastbp._fitting import Fitting
+from fastbp._inputs import (
+    as_data,
+    as_flat,
+    as_layer_sizes,
+    as_optimizer,
+    as_rows,
+    as_seed,
+    as_validation,
+    check_checkpoint,
+    check_finite,
 )
-from fastbp._training import SLICE, DivergenceError, History, Progress, Run
+from fastbp._measures import accuracy, mean_loss
+from fastbp._random import random_words
+from fastbp._training import SLICE, Guard, History, Progress, Run
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam
 
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Callback = Callable[["Network", int, dict[str, float]], object]
+    StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # Rows that go through the layers together when predicting: enough to keep the weights in cache.
 _BLOCK = 256
@@ -123,20 +130,21 @@ class Network:
         dtype: DTypeLike = "float32",
         seed: int | None = 0,
     ) -> None:
-        self.layer_sizes = _as_layer_sizes(layer_sizes)
+        self.layer_sizes = as_layer_sizes(layer_sizes)
         self.activation = as_choice(activation, "activation", ACTIVATIONS)
         self.dtype = as_float_dtype(dtype)
-        self.seed = secrets.randbits(64) if seed is None else _as_seed(seed)
+        self.seed = secrets.randbits(64) if seed is None else as_seed(seed)
         self._allocate()
         self.reset()
 
-    def _allocate(self) -> None:
+    def _allocate(self, with_second: bool = False) -> None:
         self._plan = _layout.make_plan(self.layer_sizes, self.activation)
-        parameters, velocity = _layout.make_parameters(self._plan, self.dtype)
+        parameters, self._memory = _layout.make_state(self._plan, self.dtype, with_second)
         self._parameters = parameters
-        self._memory = _layout.Memory(velocity, np.empty(0, self.dtype), np.zeros(1, np.int64))
         self._weights = _layout.weight_views(self._plan, parameters)
         self._biases = _layout.bias_views(self._plan, parameters)
+        self._epoch = 0
+        self._guard = Guard()
 
     def reset(self) -> None:
         """Start over: the first weights of the seed, no velocity, epoch 0.
@@ -151,7 +159,7 @@ class Network:
         >>> bool((net.parameters == first).all()), net.epoch
         (True, 0)
         """
-        words = _random_words(self.seed, 0, self._plan.n_weights)
+        words = random_words(self.seed, 0, self._plan.n_weights)
         uniform = (words >> np.uint64(11)) * 2.0**-52 - 1  # 53 bits in [-1, 1)
         for layer, w in enumerate(_layout.weight_views(self._plan, uniform)):
             gain = _GAIN[self.activation] if layer > 0 else 1.0
@@ -170,16 +178,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
+        facts, parameters, memory = self._copies()
         return {
-            "layer_sizes": self.layer_sizes,
-            "activation": self.activation,
+            **facts._asdict(),
             "dtype": self.dtype.name,
-            "seed": self.seed,
-            "epoch": self._epoch,
-            "parameters": self._parameters.copy(),
-            "velocity": self._memory.velocity.copy(),
-            "second_moment": self._memory.second.copy(),
-            "n_steps": int(self._memory.n_steps[0]),
+            "parameters": parameters,
+            "velocity": memory.velocity,
+            "second_moment": memory.second,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -188,14 +193,97 @@ class Network:
         self.activation = state["activation"]
         self.dtype = as_float_dtype(state["dtype"])
         self.seed = state["seed"]
+        self._allocate(with_second=len(state["second_moment"]) > 0)
         self._epoch = state["epoch"]
-        self._allocate()
         self._parameters[:] = state["parameters"]
-        if len(state["second_moment"]):
-            self._make_room_for_adam()
         self._memory.velocity[:] = state["velocity"]
         self._memory.second[:] = state["second_moment"]
         self._memory.n_steps[0] = state["n_steps"]
+
+    def _facts(self) -> _model_file.Facts:
+        return _model_file.Facts(
+            *(self.layer_sizes, self.activation, self.dtype, self.seed, self._epoch),
+            n_steps=int(self._memory.n_steps[0]),
+        )
+
+    def _copies(self) -> tuple[_model_file.Facts, Array, _layout.Memory]:
+        """All that it is made of, at one time: between two steps, if another thread trains it."""
+        with self._guard.steps():
+            memory = _layout.Memory(*(array.copy() for array in self._memory))
+            return self._facts(), self._parameters.copy(), memory
+
+    def save(self, path: StrPath) -> None:
+        """Write the network to a file in the safetensors format.
+
+        The file holds the layers, the parameters (arrays ``weights.0``, ``biases.0``, ...), the
+        seed, the number of epochs, and the momentum's memory, so that what `load` returns goes on
+        with `fit` as this network would; `forget` before saves the room that the memory takes.
+
+        Parameters
+        ----------
+        path : path-like
+            Of a new file, or of one to be replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the old file is as it was then.
+        ValueError
+            If there are more than about 2500 layers.
+
+        Notes
+        -----
+        Whatever happens meanwhile, the file is the old one or the new one: a temporary file beside
+        it is written, brought to the disk, and then takes its name.  While another thread is
+        training the network, the state between two of its steps is saved.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastbp
+        >>> net = fastbp.Network([2, 3, 2], seed=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "net.safetensors")
+        ...     net.save(path)
+        ...     again = fastbp.Network.load(path)
+        >>> again, bool((again.parameters == net.parameters).all())
+        (<Network 2-3-2 float32, seed 1: 17 parameters, 0 epochs trained>, True)
+        """
+        _model_file.save(path, "network", *self._copies())
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a network from a file that `save`, `fit` or ``MLPClassifier.save`` has written.
+
+        Of a checkpoint, that is the network at that point of the run.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        Network
+            The same to the bit as the one that was saved.
+
+        Raises
+        ------
+        ModelFileError
+            A ValueError: if the file is damaged, of another kind or of a later version.  Nothing
+            in a file is executed, and no more memory is taken than the file is long.
+        OSError
+            If it cannot be read.
+        """
+        with _model_file.opened(path) as file:
+            facts = file.facts
+            network = cls.__new__(cls)
+            network.layer_sizes, network.activation = facts.layer_sizes, facts.activation
+            network.dtype, network.seed = facts.dtype, facts.seed
+            network._allocate(file.has_second)
+            network._epoch = facts.epoch
+            file.take_network(network._parameters, network._memory)
+            file.finish()
+        return network
 
     def __repr__(self) -> str:
         """Name the layers, the dtype, the seed and the state of training."""
@@ -218,7 +306,7 @@ class Network:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        self._parameters[:] = self._flat(values, "parameters")
+        self._parameters[:] = as_flat(values, "parameters", self._parameters)
 
     @property
     def velocity(self) -> Array:
@@ -230,7 +318,7 @@ class Network:
 
     @velocity.setter
     def velocity(self, values: ArrayLike) -> None:
-        self._memory.velocity[:] = self._flat(values, "velocity")
+        self._memory.velocity[:] = as_flat(values, "velocity", self._parameters)
 
     @property
     def second_moment(self) -> Array:
@@ -278,6 +366,9 @@ class Network:
         n_threads: int | None = None,
         progress: bool = False,
         callback: Callback | None = None,
+        checkpoint: StrPath | None = None,
+        checkpoint_every: int | None = None,
+        resume: bool = False,
     ) -> History:
         """Train by mini-batch gradient descent; go on where the last call ended.
 
@@ -325,11 +416,21 @@ class Network:
             Called after each epoch as ``callback(network, epoch, entry)``, where ``epoch`` is
             ``network.epoch`` and ``entry`` a dict of the epoch's values, named as in `History`.
             If it returns something true, training stops.
+        checkpoint : path-like, optional
+            File, not there yet, to save the state of the run to: at the beginning, as often as
+            ``checkpoint_every`` says, and when the call ends, be it by Ctrl-C or an error.
+        checkpoint_every : int, optional
+            Steps from one checkpoint to the next; by default an epoch.
+        resume : bool
+            Go on from ``checkpoint``, if that file is there: with the same network, data and
+            arguments, to the same bits as if the run had never been interrupted.  What the network
+            has learnt besides is replaced.  ``n_threads``, ``progress``, ``callback`` and
+            ``checkpoint_every`` may be others, ``epochs`` may be more.
 
         Returns
         -------
         History
-            Loss, accuracy and time of each epoch of this call.
+            Loss, accuracy and time of each epoch of this call, and of those it resumed.
 
         Raises
         ------
@@ -338,6 +439,15 @@ class Network:
         ValueError
             If shapes disagree, a label or a number is out of range, X or the parameters are not
             finite, or there are no rows.  Nothing has been changed then.
+        FileExistsError
+            If ``checkpoint`` is there without ``resume``.
+        ModelFileError
+            A ValueError: if ``checkpoint`` is damaged, or of another network, run or data; it names
+            what differs.
+        OSError
+            If ``checkpoint`` cannot be written or read; the last one is still there then.
+        RuntimeError
+            If the network is being trained already: by another thread, or when called back.
         DivergenceError
             If the loss or a parameter becomes infinite or NaN.  The parameters are those after
             the last finished epoch then, all finite, and the velocity is zero.
@@ -350,8 +460,10 @@ class Network:
         between Adam and SGD forgets them, for neither can use the other's.  `reset` starts over;
         `forget` only forgets the momentum.
 
-        Ctrl-C (KeyboardInterrupt) takes effect within a fraction of a second, between two steps.
-        The parameters are those after the last step, and the interrupted epoch does not count.
+        Ctrl-C (KeyboardInterrupt) takes effect within a tenth of a second, between two steps.  The
+        parameters are those after the last step, and the interrupted epoch does not count; with a
+        ``checkpoint``, ``resume=True`` goes on with it.  (Compilation, in the first call, has to
+        end before; so has the last third of a step that takes longer than that.)
 
         Examples
         --------
@@ -367,51 +479,52 @@ class Network:
         """
         epochs = as_positive_int(epochs, "epochs")
         batch_size = as_positive_int(batch_size, "batch_size")
-        update = _as_optimizer(optimizer, learning_rate, momentum).update(
-            as_real(l2, "l2", low=0.0)
-        )
+        optimizer = as_optimizer(optimizer, learning_rate, momentum)
+        update = optimizer.update(as_real(l2, "l2", low=0.0))
         if n_threads is not None:
             n_threads = as_positive_int(n_threads, "n_threads")
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, got {callback!r}")
-        data = self._data(X, y, sample_weight)
-        n = len(data.x)
-        bad = _first_not_finite(data.x)
-        if bad is not None:
-            raise ValueError(f"X must be finite, got {data.x[bad]} in row {bad[0]}")
-        validation = None if validation_data is None else self._validation(validation_data)
+        checkpoint_every = check_checkpoint(checkpoint, checkpoint_every, resume)
+        data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
+        check_finite(data.x)
+        validation = as_validation(validation_data, self.layer_sizes, self.dtype)
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
+        saved = resumed = None
+        if checkpoint is not None:
+            identity = identity_of(data, validation, optimizer, batch_size, update.l2, shuffle)
+            saved = Checkpoint(checkpoint, checkpoint_every, identity, self._facts())
+            if resume:
+                resumed = saved.load(-(-len(data.x) // batch_size), update.is_adam)
+        if resumed is not None and resumed.position.done > epochs:
+            raise ValueError(
+                f"epochs must be at least {resumed.position.done}, of which the checkpoint tells, "
+                f"got {epochs}"
+            )
 
-        run = self.run(data, update, batch_size, n_threads)
-        history = History()
-        with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
-            for _ in range(epochs):
-                if shuffle:
-                    backprop.shuffle(_random_words(self.seed, self._epoch + 1, n), run.order)
-                started = time.perf_counter()
-                try:
-                    totals = run.epoch(self._epoch + 1, update, shown)
-                except DivergenceError as error:
-                    error.history = history
-                    raise
-                seconds = time.perf_counter() - started
-                self._epoch += 1
-                entry = {
-                    "loss": float(totals[0] / totals[2]),
-                    "accuracy": float(totals[1] / totals[2]),
-                    "time": seconds,
-                }
-                if validation is not None:
-                    z = self._logits(validation.x, n_threads)
-                    entry["val_loss"] = mean_loss(z, validation)
-                    entry["val_accuracy"] = accuracy(z, validation)
-                history.append(entry)
-                shown.epoch(self._epoch, entry)
-                if callback is not None and callback(self, self._epoch, entry):
-                    break
-        return history
+        def validate() -> dict[str, float]:
+            if validation is None:
+                return {}
+            z = self._logits(validation.x, n_threads)
+            return {"val_loss": mean_loss(z, validation), "val_accuracy": accuracy(z, validation)}
 
+        def end_epoch(entry: dict[str, float]) -> bool:
+            self._epoch += 1
+            return callback is not None and bool(callback(self, self._epoch, entry))
+
+        with self.run(data, update, batch_size, n_threads) as run:
+            seed = self.seed if shuffle else None
+            fitting = Fitting(run, update, seed, self._epoch, validate, end_epoch, saved)
+            if resumed is not None:
+                self._put_back(resumed.parameters, resumed.memory)
+                position = resumed.position
+                self._epoch = position.first_epoch + position.done
+                fitting.resume(resumed)
+            with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
+                return fitting.train(epochs, shown)
+
+    @contextmanager
     def run(
         self,
         data: _layout.Data,
@@ -419,8 +532,8 @@ class Network:
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
-    ) -> Run:
-        """Begin training on checked data, for `fit` and the estimator.
+    ) -> Iterator[Run]:
+        """Train on checked data, for `fit` and the estimator; nobody else may meanwhile.
 
         What updates of another kind have left in the memory is forgotten.
         """
@@ -430,20 +543,22 @@ class Network:
                 f"epsilon must be at least {smallest:.3g}, to be above 0 in {self.dtype.name}, "
                 f"got {update.epsilon}"
             )
-        if update.is_adam != bool(self._memory.second.size):
-            _layout.forget(self._memory)
-            if update.is_adam:
-                self._make_room_for_adam()
-            else:
-                self._memory = self._memory._replace(second=np.empty(0, self.dtype))
-        return Run(
-            *(self._plan, data, self._parameters, self._memory),
-            *(batch_size, n_threads, with_penalty),
-        )
+        with self._guard.training():
+            if update.is_adam != bool(self._memory.second.size):
+                _layout.forget(self._memory)
+                second = np.empty(0, self.dtype)
+                if update.is_adam:
+                    second = _layout.make_second_moment(self._plan, self.dtype)
+                self._memory = self._memory._replace(second=second)
+            yield Run(
+                *(self._plan, data, self._parameters, self._memory, self._guard),
+                *(batch_size, n_threads, with_penalty),
+            )
 
-    def _make_room_for_adam(self) -> None:
-        second = _layout.make_second_moment(self._plan, self.dtype)
-        self._memory = self._memory._replace(second=second)
+    def _put_back(self, parameters: Array, memory: _layout.Memory) -> None:
+        self._parameters[:] = parameters
+        for place, array in zip(self._memory, memory, strict=True):
+            place[:] = array
 
     def logits(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the weighted inputs of the output layer, ``z^L``.
@@ -464,7 +579,7 @@ class Network:
         TypeError, ValueError
             As `predict`, but infinite and NaN logits are returned.
         """
-        return self._logits(self._rows(X, "X"), n_threads)
+        return self._logits(self._rows(X), n_threads)
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
@@ -486,7 +601,7 @@ class Network:
         ValueError
             If ``X`` has another number of features, or if a row gives infinite or NaN logits.
         """
-        z = self._logits(self._rows(X, "X"), n_threads)
+        z = self._logits(self._rows(X), n_threads)
         labels = np.empty(len(z), np.intp)
         bad = backprop.largest(z, labels)
         if bad >= 0:
@@ -513,7 +628,7 @@ class Network:
         TypeError, ValueError
             As `predict`, but infinite and NaN logits give NaN.
         """
-        z = self._logits(self._rows(X, "X"), n_threads)
+        z = self._logits(self._rows(X), n_threads)
         kernels.softmax(z, z)
         return z
 
@@ -535,7 +650,7 @@ class Network:
         TypeError, ValueError
             As `predict_proba`.
         """
-        z = self._logits(self._rows(X, "X"), n_threads)
+        z = self._logits(self._rows(X), n_threads)
         kernels.log_softmax(z, z)
         return z
 
@@ -563,7 +678,7 @@ class Network:
         TypeError, ValueError
             As `fit`, but rows of ``X`` that are not finite give a loss that is not.
         """
-        data = self._data(X, y, sample_weight)
+        data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         return mean_loss(self._logits(data.x, n_threads), data)
 
     def score(
@@ -590,7 +705,7 @@ class Network:
         TypeError, ValueError
             As `loss`.
         """
-        data = self._data(X, y, sample_weight)
+        data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         return accuracy(self._logits(data.x, n_threads), data)
 
     def gradients(
@@ -633,7 +748,7 @@ class Network:
         array([[-0.25,  0.25],
                [ 0.75, -0.75]], dtype=float32)
         """
-        data = self._data(X, y, sample_weight)
+        data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         n = len(data.x)
         work = _layout.make_workspace(self._plan, data, n)
         grad = np.empty_like(self._parameters)
@@ -645,50 +760,8 @@ class Network:
             list(_layout.bias_views(self._plan, grad)),
         )
 
-    def _flat(self, values: ArrayLike, name: str) -> Array:
-        array = as_float_array(values, name, dtype=self.dtype, ndim=1)
-        if array.shape != self._parameters.shape:
-            raise ValueError(f"{name} must have shape {self._parameters.shape}, got {array.shape}")
-        return array
-
-    def _rows(self, X: ArrayLike, name: str) -> Array:
-        x = as_float_array(X, name, dtype=self.dtype, ndim=2)
-        if x.shape[1] != self.layer_sizes[0]:
-            raise ValueError(
-                f"{name} must have {self.layer_sizes[0]} columns, one per unit of the first "
-                f"layer, got shape {x.shape}"
-            )
-        return x
-
-    def _data(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        names: tuple[str, str] = ("X", "y"),
-    ) -> _layout.Data:
-        """Check what is to be learnt from, or to be compared with."""
-        x = self._rows(X, names[0])
-        if len(x) == 0:
-            raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
-        labels = targets = None
-        n_classes = self.layer_sizes[-1]
-        if _ndim(y) == 2:
-            targets = as_targets(y, (len(x), n_classes), self.dtype, names[1])
-        else:
-            labels = as_labels(y, len(x), n_classes, names[1])
-        row_weight = as_row_weight(sample_weight, len(x), "sample_weight")
-        return _layout.make_data(x, labels, targets, row_weight)
-
-    def _validation(self, validation_data: tuple[ArrayLike, ArrayLike]) -> _layout.Data:
-        if not isinstance(validation_data, tuple | list):
-            kind = type(validation_data).__name__
-            raise TypeError(f"validation_data must be a pair (X, y), got {kind}")
-        if len(validation_data) != 2:
-            raise ValueError(
-                f"validation_data must be a pair (X, y), got {len(validation_data)} items"
-            )
-        return self._data(*validation_data, names=("validation_data[0]", "validation_data[1]"))
+    def _rows(self, X: ArrayLike) -> Array:
+        return as_rows(X, self.layer_sizes[0], self.dtype)
 
     def _logits(self, x: Array, n_threads: int | None) -> Array:
         n = len(x)
@@ -715,78 +788,3 @@ class Network:
         backprop.logits(
             self._plan.table, self._parameters, x, hidden, capacity, board, z, first, last
         )
-
-
-def _as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layer_sizes, str) or not hasattr(layer_sizes, "__iter__"):
-        raise TypeError(f"layer_sizes must be a sequence of integers, got {layer_sizes!r}")
-    sizes = tuple(as_positive_int(n, f"layer_sizes[{q}]") for q, n in enumerate(layer_sizes))
-    if len(sizes) < 2:
-        raise ValueError(f"layer_sizes must hold at least 2 sizes, got {layer_sizes!r}")
-    return sizes
-
-
-def _as_optimizer(
-    optimizer: SGD | Adam | None, learning_rate: float | None, momentum: float | None
-) -> SGD | Adam:
-    if optimizer is None:
-        rate = 0.1 if learning_rate is None else learning_rate
-        mu = 0.9 if momentum is None else as_real(momentum, "momentum", 0.0, 1.0, closed="left")
-        return SGD(rate, mu)
-    if not isinstance(optimizer, SGD | Adam):
-        raise TypeError(f"optimizer must be an SGD, an Adam or None, got {optimizer!r}")
-    for name, value in (("learning_rate", learning_rate), ("momentum", momentum)):
-        if value is not None:
-            raise ValueError(
-                f"{name} must be given to the optimizer or without one, got {value!r} and "
-                f"{optimizer!r}"
-            )
-    return optimizer
-
-
-def _as_seed(seed: int) -> int:
-    number = as_int(seed, "seed", 0)
-    if number >= 2**64:
-        raise ValueError(f"seed must be an integer below 2**64, got {seed!r}")
-    return number
-
-
-def _random_words(seed: int, stream: int, n: int) -> NDArray[np.uint64]:
-    return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n)
-
-
-def _ndim(y: ArrayLike) -> int:
-    try:
-        return np.ndim(y)
-    except ValueError:
-        return 1  # ragged: the check of labels says so
-
-
-def _first_not_finite(x: Array) -> tuple[int, int] | None:
-    if backprop.all_finite(x.reshape(-1)):
-        return None
-    row, column = np.argwhere(~np.isfinite(x))[0].tolist()
-    return row, column
-
-
-def mean_loss(z: Array, data: _layout.Data) -> float:
-    loss = np.empty(len(z), z.dtype)
-    if data.labels.size:
-        kernels.cross_entropy(z, data.labels, data.row_weight, loss)
-    else:
-        kernels.cross_entropy_targets(z, data.targets, data.row_weight, loss)
-    return float(kernels.loss_sum(loss)) / _total_weight(data)
-
-
-def accuracy(z: Array, data: _layout.Data) -> float:
-    correct = np.empty(len(z))
-    backprop.mark_correct(z, data.labels, data.targets, data.row_weight, correct)
-    return float(kernels.loss_sum(correct)) / _total_weight(data)
-
-
-def _total_weight(data: _layout.Data) -> float:
-    return (
-        float(kernels.loss_sum(data.row_weight))
-        if data.row_weight.size
-        else float(_layout.n_rows(data))
-    )

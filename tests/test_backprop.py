@@ -66,9 +66,8 @@ class Problem:
         rng = np.random.default_rng(seed)
         self.activation, self.with_penalty = activation, with_penalty
         self.plan = _layout.make_plan(sizes, activation)
-        self.parameters, self.velocity = _layout.make_parameters(self.plan, dtype)
-        second = _layout.make_second_moment(self.plan, dtype) if adam else np.empty(0, dtype)
-        self.memory = _layout.Memory(self.velocity, second, np.zeros(1, np.int64))
+        self.parameters, self.memory = _layout.make_state(self.plan, dtype, with_second=adam)
+        self.velocity = self.memory.velocity
         self.parameters[:] = rng.normal(scale=0.5, size=self.plan.n_parameters)
         self.velocity[:] = rng.normal(scale=0.01, size=self.plan.n_parameters)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
@@ -92,7 +91,7 @@ class Problem:
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
         self.work = _layout.make_workspace(self.plan, self.data, batch_size, with_penalty)
-        self.parts = _layout.make_parts(self.plan)
+        self.parts = _layout.make_parts(self.plan, batch_size)
         self.totals = np.zeros(4)
 
     @property
@@ -133,13 +132,16 @@ class Problem:
         l2=0.0,
         update=None,
         n_blocks=1,
+        n_threads=None,
+        n_items=2**62,
         team=None,
     ):
         """Some steps of an epoch; return the step that was not made, or -1.
 
         ``team`` calls the given function, in as many threads as it likes.
         """
-        board = _layout.make_board(n_blocks)
+        n_threads = n_threads or n_blocks
+        board = _layout.make_board(n_threads)
         last = self.n_steps if last is None else last
         if update is None:
             # also a rate of 0, which nobody may ask for
@@ -148,8 +150,8 @@ class Problem:
         def work():
             backprop.train(
                 *(self.plan.table, self.data, self.order, self.parameters, self.memory),
-                *(self.work, self.parts, n_blocks, board, self.totals, first, last),
-                *(self.batch_size, update),
+                *(self.work, self.parts, n_blocks, n_threads, board, self.totals, first, last),
+                *(self.batch_size, update, n_items),
             )
 
         (team or (lambda call: call()))(work)
@@ -494,16 +496,17 @@ def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
 def test_shuffle_permutes(n):
-    order = np.full(n, -1)
-    backprop.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order)
+    order = np.arange(n)
+    backprop.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order, 0, n)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
     assert n < 7 or (order != np.arange(n)).any()
 
 
 def test_shuffle_is_fair():
-    order, counts = np.empty(3, np.intp), {}
+    counts = {}
     for words in np.random.default_rng(0).integers(0, 2**64, (6000, 3), np.uint64):
-        backprop.shuffle(words, order)
+        order = np.arange(3)
+        backprop.shuffle(words, order, 0, 3)
         counts[tuple(order)] = counts.get(tuple(order), 0) + 1
     assert len(counts) == 6
     assert all(850 < count < 1150 for count in counts.values())  # 1000 with a deviation of 29
@@ -685,8 +688,8 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
     def work():
         backprop.train(
             *(problem.plan.table, problem.data, problem.order, problem.parameters),
-            *(problem.memory, problem.work, problem.parts, n_threads, board, problem.totals),
-            *(0, problem.n_steps, problem.batch_size, SGD(0.3).update()),
+            *(problem.memory, problem.work, problem.parts, n_threads, n_threads, board),
+            *(problem.totals, 0, problem.n_steps, problem.batch_size, SGD(0.3).update(), 2**62),
         )
 
     thread = threading.Thread(target=work, daemon=True)

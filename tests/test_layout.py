@@ -57,8 +57,9 @@ def test_aligned(n, page_offset, dtype):
 
 
 @architectures
-def test_parts_cover_each_row_of_each_layer_once(sizes):
-    parts = _layout.make_parts(_layout.make_plan(sizes))
+@pytest.mark.parametrize("batch_size", [1, 30, 10**6, 10**12])
+def test_parts_cover_each_row_of_each_layer_once(sizes, batch_size):
+    parts = _layout.make_parts(_layout.make_plan(sizes), batch_size)
     covered = [(layer, row) for layer, first, last in parts.tolist() for row in range(first, last)]
     assert covered == [(n, row) for n in range(1, len(sizes)) for row in range(sizes[n - 1])]
     assert (parts[:, 2] - parts[:, 1] <= GROUP).all()
@@ -68,7 +69,7 @@ def test_parts_cover_each_row_of_each_layer_once(sizes):
     "sizes", [(64, 100, 10), (16, 100, 26), (784, 30, 10), (30, 100, 10), (784, 512, 512, 10)]
 )
 def test_two_threads_share_the_weights_nearly_evenly(sizes):
-    parts = _layout.make_parts(_layout.make_plan(sizes))
+    parts = _layout.make_parts(_layout.make_plan(sizes), 200)
     work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
     assert max(work) <= sum(work) / 2
 
