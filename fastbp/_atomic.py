@@ -122,9 +122,15 @@ def _create(prefix: str) -> tuple[str, int]:
         path = f"{prefix}{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         file = os.open(path, flags, 0o666)
-        _lock(file)
-        if os.fstat(file).st_nlink:
-            return path, file
+        try:
+            _lock(file)
+            if os.fstat(file).st_nlink:
+                return path, file
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(path)
+            os.close(file)
+            raise
         os.close(file)  # taken for one left behind, just before it was locked
 
 

@@ -520,7 +520,10 @@ def as_real(
     if type(value) is float or (
         isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     ):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer
+            number = math.inf
         above = low <= number if left else low < number
         below = number <= high if right else number < high
         if above and below and math.isfinite(number):

@@ -98,7 +98,7 @@ class NetworkFile:
         try:
             value = json.loads(text)
             fits = is_right(value)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             fits = False
         if not fits:
             self.fail(f"{name} makes no sense: {text:.80}")
@@ -109,8 +109,7 @@ class NetworkFile:
         activation = self.setting("activation", ACTIVATIONS.__contains__)
         seed = self.setting("seed", lambda value: is_count(value, 2**64 - 1))
         epoch, n_steps = self.setting("epoch", is_count), self.setting("n_steps", is_count)
-        first = self._reader.places.get("weights.0")
-        dtype = DTYPES[first.dtype] if first is not None else np.dtype("f4")
+        dtype = self.dtype("weights.0")
         if dtype not in (np.float32, np.float64):
             self.fail(f"weights must be F32 or F64, got {dtype}")
         n_parameters = 0
@@ -119,21 +118,28 @@ class NetworkFile:
             self._reader.check(f"biases.{layer}", dtype, shape[1:])
             n_parameters += shape[0] * shape[1] + shape[1]
         for name in ("velocity", "second_moment"):
-            if name in self._reader.places:
+            if name in self:
                 self._reader.check(name, dtype, (n_parameters,))
-        if self.has_second and "velocity" not in self._reader.places:
+        if self.has_second and "velocity" not in self:
             self.fail("array 'velocity' is missing")
         return Facts(tuple(sizes), activation, dtype, seed, epoch, n_steps)
 
     @property
     def has_second(self) -> bool:
         """Whether it holds Adam's second moment."""
-        return "second_moment" in self._reader.places
+        return "second_moment" in self
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether it holds an array of this name."""
+        return name in self._reader.places
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array; no dimension if it is missing."""
-        place = self._reader.places.get(name)
-        return () if place is None else place.shape
+        return self._reader.places[name].shape if name in self else ()
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Dtype of an array; float64 if it is missing."""
+        return DTYPES[self._reader.places[name].dtype] if name in self else np.dtype("f8")
 
     def take(self, name: str, array: Array) -> Array:
         """Read an array; see `Reader.take`."""
@@ -144,7 +150,7 @@ class NetworkFile:
         plan = _layout.make_plan(self.facts.layer_sizes, self.facts.activation)
         for name, view in _views(plan, parameters).items():
             self._reader.take(name, view)
-        if "velocity" in self._reader.places:
+        if "velocity" in self:
             self._reader.take("velocity", memory.velocity)
         if memory.second.size:
             self._reader.take("second_moment", memory.second)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
+from fastbp._checks import as_real
 from fastbp._layout import Update
 from fastbp.optimizers import SGD, Adam
+
+KINDS = ("constant", "invscaling", "adaptive")
 
 # An adaptive rate that is no larger ends training instead of shrinking once more.
 _SMALLEST_RATE = 1e-6
@@ -28,6 +32,32 @@ class Schedule:
         self._first_rate = optimizer.learning_rate
         self._kind = kind
         self._power_t = power_t
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it, JSON-like; see `of_state`."""
+        return {
+            "optimizer": type(self._optimizer).__name__,
+            "fields": asdict(self._optimizer),
+            "first_rate": self._first_rate,
+            "kind": self._kind,
+            "power_t": self._power_t,
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Schedule:
+        """Make a schedule that goes on from a `state`.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If it makes no sense.
+        """
+        optimizer = {"SGD": SGD, "Adam": Adam}[state["optimizer"]](**state["fields"])
+        if state["kind"] not in KINDS:
+            raise ValueError(state["kind"])
+        schedule = cls(optimizer, state["kind"], as_real(state["power_t"], "power_t", low=0.0))
+        schedule._first_rate = as_real(state["first_rate"], "first_rate", low=0.0)
+        return schedule
 
     @property
     def learning_rate(self) -> float:

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastbp import _lbfgs, kernels
+from fastbp import _classifier_file, _lbfgs, kernels
 from fastbp._epochs import NOT_FINITE, fit_epochs
 from fastbp._sklearn_data import (
     as_data,
@@ -31,6 +31,8 @@ from fastbp.network import Network
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from fastbp._atomic import StrPath
 
     Array = NDArray[Any]
 
@@ -562,6 +564,53 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         return z
 
     # What it holds
+
+    def save(self, path: StrPath) -> None:
+        """Write the fitted classifier to a file in the safetensors format.
+
+        The file holds its parameters, its network with the memory of its solver, the classes and
+        the curves: what `load` returns predicts, and goes on with `partial_fit` or a warm start,
+        to the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            Of a new file, or of one to be replaced: whole, or not at all.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError
+            If a parameter or a label is of a type that files have no place for; numbers, strings,
+            None, tuples, lists, dicts, arrays of numbers and RandomState are fine.
+        OSError
+            If the file cannot be written; the old one is as it was then.
+        """
+        _classifier_file.save(path, self)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Self:
+        """Read a classifier that `save` has written.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        MLPClassifier
+            Fitted, with the same parameters; nothing is executed.
+
+        Raises
+        ------
+        ModelFileError
+            A ValueError: if the file is damaged, or of another kind.
+        OSError
+            If it cannot be read.
+        """
+        loaded: Self = _classifier_file.load(path, cls, _ACTIVATIONS)
+        return loaded
 
     def _synced_network(self) -> Network:
         """The network, after it has taken over arrays that were put into ``coefs_``."""

@@ -178,7 +178,7 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
-        facts, parameters, memory = self._copies()
+        facts, parameters, memory = self.copies()
         return {
             **facts._asdict(),
             "dtype": self.dtype.name,
@@ -206,8 +206,8 @@ class Network:
             n_steps=int(self._memory.n_steps[0]),
         )
 
-    def _copies(self) -> tuple[_model_file.Facts, Array, _layout.Memory]:
-        """All that it is made of, at one time: between two steps, if another thread trains it."""
+    def copies(self) -> tuple[_model_file.Facts, Array, _layout.Memory]:
+        """Return all that it is made of, as it is between two steps; for files."""
         with self._guard.steps():
             memory = _layout.Memory(*(array.copy() for array in self._memory))
             return self._facts(), self._parameters.copy(), memory
@@ -249,7 +249,7 @@ class Network:
         >>> again, bool((again.parameters == net.parameters).all())
         (<Network 2-3-2 float32, seed 1: 17 parameters, 0 epochs trained>, True)
         """
-        _model_file.save(path, "network", *self._copies())
+        _model_file.save(path, "network", *self.copies())
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -275,14 +275,19 @@ class Network:
             If it cannot be read.
         """
         with _model_file.opened(path) as file:
-            facts = file.facts
-            network = cls.__new__(cls)
-            network.layer_sizes, network.activation = facts.layer_sizes, facts.activation
-            network.dtype, network.seed = facts.dtype, facts.seed
-            network._allocate(file.has_second)
-            network._epoch = facts.epoch
-            file.take_network(network._parameters, network._memory)
+            network = cls.of_file(file)
             file.finish()
+        return network
+
+    @classmethod
+    def of_file(cls, file: _model_file.NetworkFile) -> Self:
+        """Make the network of an open file, which is not to be believed before it is finished."""
+        network, facts = cls.__new__(cls), file.facts
+        network.layer_sizes, network.activation = facts.layer_sizes, facts.activation
+        network.dtype, network.seed = facts.dtype, facts.seed
+        network._allocate(file.has_second)
+        network._epoch = facts.epoch
+        file.take_network(network._parameters, network._memory)
         return network
 
     def __repr__(self) -> str:

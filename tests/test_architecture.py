@@ -79,7 +79,7 @@ ROOMS = {
         *("_random", "_threads", "_training", "backprop", "optimizers"),
     }
     | _KERNELS,
-    "_schedule": {"_layout", "optimizers"},
+    "_schedule": {"_checks", "_layout", "optimizers"},
     "_lbfgs": {"_layout", "backprop"},
     "_sklearn_data": {"_layout"},
     "_tasks": set(),
@@ -87,7 +87,11 @@ ROOMS = {
         *("_layout", "_measures", "_schedule", "_sklearn_data", "_tasks", "_training", "network"),
         "optimizers",
     },
-    "estimator": {"_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"},
+    "_classifier_file": {"_atomic", "_model_file", "_safetensors", "_schedule", "network"},
+    "estimator": {
+        *("_atomic", "_classifier_file", "_epochs", "_lbfgs", "_sklearn_data", "_tasks"),
+        *("kernels", "network"),
+    },
     "convert": {"network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
     "": {
