@@ -90,7 +90,8 @@ def _mode_of(target: str) -> int | None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", target)
-    if not os.access(target, os.W_OK):  # a new file could take its place, but that is not meant
+    # A new file could take the place of one that may not be written, but that is not meant.
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
     return stat.S_IMODE(status.st_mode)
 
@@ -146,9 +147,7 @@ def _lock(file: int) -> bool:
 
 def _remove_left_behind(folder: str, prefix: str) -> None:
     """Remove the temporary files of processes that have ended without doing so."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    for name in names:
+    for name in os.listdir(folder):
         if not (name.startswith(prefix) and name.endswith(".tmp")):
             continue
         path = os.path.join(folder, name)

@@ -135,6 +135,8 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, held),) = value.items()
+    if not isinstance(held, list):
+        raise TypeError(held)
     if kind == "tuple":
         return tuple(map(_decoded, held))
     if kind == "dict":
@@ -145,9 +147,13 @@ def _decoded(value: Any) -> Any:
             raise ValueError(dtype)
         return np.array(items, dtype)
     if kind == "RandomState":
-        random_state = np.random.RandomState()
         key, position, has_gauss, gauss = held
-        random_state.set_state(("MT19937", np.array(key, np.uint32), position, has_gauss, gauss))
+        # NumPy would take any position, and read there.
+        if len(key) != 624 or not is_count(position, 624) or not is_count(has_gauss, 1):
+            raise ValueError(held)
+        random_state = np.random.RandomState()
+        state = ("MT19937", np.array(key, np.uint32), position, has_gauss, float(gauss))
+        random_state.set_state(state)
         return random_state
     raise ValueError(kind)
 

@@ -53,8 +53,8 @@ class Schedule:
             If it makes no sense.
         """
         optimizer = {"SGD": SGD, "Adam": Adam}[state["optimizer"]](**state["fields"])
-        if state["kind"] not in KINDS:
-            raise ValueError(state["kind"])
+        if state["kind"] not in KINDS or asdict(optimizer).keys() != state["fields"].keys():
+            raise ValueError(state)
         schedule = cls(optimizer, state["kind"], as_real(state["power_t"], "power_t", low=0.0))
         schedule._first_rate = as_real(state["first_rate"], "first_rate", low=0.0)
         return schedule
