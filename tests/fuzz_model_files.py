@@ -183,7 +183,7 @@ def changed_header(rng, content):
     if rng.random() < 0.3:
         try:
             header = model_files.lay_out(header)
-        except (TypeError, KeyError, AttributeError):
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             pass
     return model_files.pack(header, data)
 

@@ -58,6 +58,7 @@ def lay_out(header):
     placed = {"__metadata__": header["__metadata__"]}
     for name, place in header.items():
         if name != "__metadata__":
-            start, end = end, end + math.prod(place["shape"]) * SIZES[place["dtype"]]
+            n = math.prod(int(length) for length in place["shape"])
+            start, end = end, end + n * SIZES[place["dtype"]]
             placed[name] = {**place, "data_offsets": [start, end]}
     return placed
