@@ -237,6 +237,8 @@ class Run:
 
     def _stretch(self, n_threads: int) -> int:
         """Steps to make before the interpreter has its turn: 10 to 30 ms."""
+        if self._is_long:
+            return 1
         length = SLICE * n_threads // self._step_cost
         if self._pace:
             length = min(length, int(LONGEST / self._pace))
