@@ -1,4 +1,4 @@
-"""A fit and predictions of each model, for threads and processes to do: with the bits of serial ones.
+"""A fit and predictions of each model for threads and processes, with the bits of a serial one.
 
 Small, yet large enough for two threads to share every step and every prediction.
 """
