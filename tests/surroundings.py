@@ -31,7 +31,7 @@ def state():
         "print options": {**np.get_printoptions(), "formatter": None},
         "warnings": (list(warnings.filters), warnings.showwarning),
         "signals": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
-        "blocked signals": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        "blocked signals": blocked_signals(),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "processors": os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None,
@@ -49,6 +49,12 @@ def state():
         "numba's threads": parallel._is_initialized,
         "sklearn": sklearn.get_config(),
     }
+
+
+def blocked_signals():
+    if hasattr(signal, "pthread_sigmask"):
+        return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return None
 
 
 def holdings():
@@ -71,11 +77,13 @@ def floating_point_control():
 def roundings():
     """Sums and products that tell the modes of rounding and of subnormals apart, anywhere."""
     results = []
-    for dtype in (np.float32, np.float64):
-        tiny, eps = np.finfo(dtype).tiny, np.finfo(dtype).eps
-        x = np.array([1, -1, tiny], dtype)
-        results += [*(x + eps / dtype(2.5)), *(x - eps / dtype(2.5)), *(x * dtype(0.5))]
-        results += [*(np.array([np.nextafter(dtype(0), dtype(1))]) * dtype(2))]  # 0: taken as zero
+    with np.errstate(all="ignore"):
+        for dtype in (np.float32, np.float64):
+            limits = np.finfo(dtype)
+            x, less = np.array([1, -1, limits.tiny], dtype), limits.eps / dtype(2.5)
+            results += [*(x + less), *(x - less), *(x * dtype(0.5))]
+            # 0 where subnormal numbers are taken for it
+            results += [*(np.array([limits.smallest_subnormal]) * dtype(2))]
     return results
 
 
