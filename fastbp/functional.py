@@ -848,7 +848,8 @@ def _unit_scale(weight: Array) -> Array:
     if not weight.size:
         return weight
     with np.errstate(under="ignore"):  # beside the largest, what is lost counts for nothing
-        return np.ldexp(weight, -np.frexp(weight.max())[1])
+        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
+    return scaled
 
 
 def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
