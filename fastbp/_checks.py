@@ -108,7 +108,8 @@ class _Lent:
 
 def _contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
     """``x`` as a plain C-contiguous array of ``dtype``, copied only where it is not one."""
-    x = np.asarray(x, dtype=dtype, order="C")
+    with np.errstate(all="ignore"):  # what comes out infinite or 0 is for others to judge
+        x = np.asarray(x, dtype=dtype, order="C")
     if not x.flags.aligned:
         x = x.copy()
     if not x.flags.writeable:
@@ -458,8 +459,7 @@ def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[An
     """
     if weight is None:
         return np.empty(0, dtype)
-    with np.errstate(over="ignore"):  # what overflows to inf is refused below
-        array = as_float_array(weight, "weight", dtype=dtype)
+    array = as_float_array(weight, "weight", dtype=dtype)
     check_shape(array, (n_classes,), "weight")
     k = int(_first_bad_weight(array))
     if k >= 0:

@@ -12,7 +12,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 
+# At its first call Numba would import it, and a child forked meanwhile would wait for that forever.
+import numpy.ma  # noqa: F401
 from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 
 # Environment variables that lower the default, as those of NumPy's and Numba's own threads.
 LIMITS = ("FASTBP_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
@@ -179,6 +182,13 @@ def _forget_workers() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
+    # A child forked while another thread compiles or loads a kernel could never do so itself: the
+    # lock of that, and of what is imported for it, would be held by a thread that it does not have.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 def run(n_threads: int, work: Work) -> None:

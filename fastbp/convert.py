@@ -150,7 +150,8 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> MLPClassif
         )
     weights, biases = [w.copy() for w in network.weights], [b.copy() for b in network.biases]
     if n_classes == 2:
-        weights[-1], biases[-1] = (p[..., 1:] - p[..., :1] for p in (weights[-1], biases[-1]))
+        with np.errstate(all="ignore"):  # what is infinite is seen in the classifier's arrays
+            weights[-1], biases[-1] = (p[..., 1:] - p[..., :1] for p in (weights[-1], biases[-1]))
 
     classifier: MLPClassifier = neural_network.MLPClassifier(
         tuple(hidden), _SKLEARN_NAMES[network.activation]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -846,13 +845,18 @@ def _unit_scale(weight: Array) -> Array:
     A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
     loss times a weight of 1e-50 or 1e50 would be lost.
     """
-    return np.ldexp(weight, -np.frexp(weight.max())[1]) if weight.size else weight
+    if not weight.size:
+        return weight
+    with np.errstate(under="ignore"):  # beside the largest, what is lost counts for nothing
+        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
+    return scaled
 
 
 def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
-    # NumPy warns when a cast overflows; here it is the right result.
-    if dtype.itemsize == 4 and value >= 2.0**128 - 2.0**103:
-        value = math.inf
+    if dtype.itemsize == 4 and not 2.0**-126 <= value < 2.0**128 - 2.0**103:
+        # NumPy warns when a cast overflows or underflows; here it is the right result.
+        with np.errstate(all="ignore"):
+            return dtype.type(value)
     return dtype.type(value)
 
 

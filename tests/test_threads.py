@@ -1,19 +1,16 @@
-"""How many threads, and the pool: everything that may happen to it."""
+"""How many threads, and the pool; what may happen to its process is in test_processes.py."""
 
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 
 import pytest
 from together import together
 
-import fastbp
 from fastbp import _threads
 
 WAIT = 10  # seconds after which a thread that should have come is given up
@@ -390,176 +387,6 @@ def test_work_is_let_go_of():
     _threads.run(3, work)
     del work
     assert alive() is None
-
-
-# Processes: as a script of their own, in which every warning is an error
-
-FIT = """
-import hashlib, os, signal, sys, threading, time
-import numpy as np
-from fastbp import Network, _threads, _training
-
-_training.PER_THREAD = 1  # the smallest step is shared by two threads
-rng = np.random.default_rng(0)
-X, y = rng.uniform(size=(40, 7)), rng.integers(0, 3, 40)
-
-def fit(n_threads=2):
-    _threads.team.cache_clear()  # not one thread because that is faster for so little
-    net = Network([7, 5, 3])
-    net.fit(X, y, epochs=2, batch_size=9, n_threads=n_threads)
-    return hashlib.sha256(net.parameters.tobytes()).hexdigest()
-
-expected = fit(1)
-
-def is_right():
-    return fit() == expected and len(_threads._idle) == 1
-"""
-
-IN_CHILD = """
-def in_child(question):
-    # whether the answer of a child to the question is yes, and it ends within 30 s
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        os._exit(0 if question() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-"""
-
-
-def script(body, *arguments, tmp_path, within=100):
-    """Run it in a process of its own, which must end well, and without a word on stderr."""
-    __tracebackhide__ = True
-    path = tmp_path / "script.py"
-    path.write_text(FIT + body)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "error"),
-            # said by os.fork() from Python 3.12 on; it is right, hence these tests
-            *("-W", "ignore:This process:DeprecationWarning"),
-            *(path, *arguments),
-        ],
-        env={**os.environ, "PYTHONPATH": str(Path(fastbp.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=within,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
-
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
-
-
-@forks
-@pytest.mark.compiled
-def test_forked_children_and_their_children(tmp_path):
-    body = (
-        "assert is_right()\n"
-        "assert in_child(is_right)\n"
-        "assert in_child(lambda: in_child(is_right))\n"
-        "assert in_child(lambda: is_right() and in_child(is_right) and is_right())\n"
-        "assert is_right()\n"
-        "if os.fork() == 0:\n"
-        "    assert is_right()\n"
-        "    sys.exit()\n"
-        "assert os.wait()[1] == 0\n"
-    )
-    script(IN_CHILD + body, tmp_path=tmp_path)
-
-
-@forks
-@pytest.mark.compiled
-def test_fork_while_another_thread_has_a_run_going(tmp_path):
-    """Its workers do not exist in the child, nor does the thread that waits for them."""
-    body = """
-started, go_on = threading.Semaphore(0), threading.Event()
-
-def work():
-    started.release()
-    go_on.wait()
-
-runs = [threading.Thread(target=_threads.run, args=(2, work)) for _ in range(2)]
-for thread in runs:
-    thread.start()
-for _ in range(4):
-    started.acquire()
-with _threads._idle_lock:
-    pass
-assert in_child(is_right)
-with _threads._idle_lock:  # held by a thread that the child does not have
-    assert in_child(is_right)
-assert in_child(lambda: in_child(is_right))
-assert fit() == expected
-go_on.set()
-for thread in runs:
-    thread.join()
-assert fit() == expected
-"""
-    script(IN_CHILD + body, tmp_path=tmp_path)
-
-
-@forks
-@pytest.mark.compiled
-def test_fork_while_another_thread_trains(tmp_path):
-    body = """
-ended = []
-
-def train():
-    while not ended:
-        assert fit() == expected
-
-other = threading.Thread(target=train)
-other.start()
-for _ in range(10):
-    time.sleep(0.003)
-    assert in_child(is_right)
-ended.append(True)
-other.join()
-"""
-    script(IN_CHILD + body, tmp_path=tmp_path)
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(method, tmp_path):
-    multiprocessing = pytest.importorskip("multiprocessing")
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"this platform has no {method}")
-    body = """
-import multiprocessing
-
-if __name__ == "__main__":
-    assert is_right()
-    context = multiprocessing.get_context(sys.argv[1])
-    with context.Pool(1) as pool:
-        answers = pool.map_async(fit, [2, 1, 2, 3]).get(60)
-    assert answers == [expected] * 4
-    assert is_right()
-"""
-    script(body, method, tmp_path=tmp_path)
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize(
-    "body",
-    [
-        "assert is_right()",
-        # a thread that is in the middle of a run, which nobody waits for
-        "run = threading.Thread(target=_threads.run, args=(2, threading.Event().wait), daemon=True)"
-        "\nrun.start()",
-        "train = threading.Thread(target=lambda: [fit() for _ in range(10**9)], daemon=True)"
-        "\ntrain.start()\ntime.sleep(0.05)",
-        # one that the interpreter waits for
-        "train = threading.Thread(target=lambda: [fit() for _ in range(20)])\ntrain.start()",
-        "import atexit\nassert is_right()\natexit.register(is_right)",
-    ],
-    ids=["used", "waiting", "training", "finishing", "atexit"],
-)
-def test_exit_is_quick_and_clean(body, tmp_path):
-    out = script(body + "\nprint(time.time())", tmp_path=tmp_path)
-    assert time.time() - float(out) < 10
 
 
 # How many take part
