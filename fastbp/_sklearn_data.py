@@ -109,7 +109,7 @@ def check_validation(
         raise ValueError("y_val is provided, but X_val was not provided.")
     if estimator.solver == "lbfgs":
         raise ValueError("X_val is only for solver='sgd' and 'adam', got solver='lbfgs'")
-    X_val, labels = validate_data(
+    X_val, labels = validated(
         estimator, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
     )
     unknown = np.setdiff1d(labels, classes)
@@ -149,6 +149,12 @@ def hold_out(
             (X[rows_val], labels[rows_val], row_weight[rows_val]),
         )
     return X[rows], labels[rows], row_weight, (X[rows_val], labels[rows_val], row_weight)
+
+
+def validated(*arguments: Any, **options: Any) -> Any:
+    """Call scikit-learn's check of X and y, which converts and sums them."""
+    with np.errstate(all="ignore"):  # it looks at the result
+        return validate_data(*arguments, **options)
 
 
 def as_data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _classifier_file, _lbfgs, kernels
 from fastbp._epochs import NOT_FINITE, fit_epochs
@@ -24,6 +24,7 @@ from fastbp._sklearn_data import (
     check_sample_weight,
     check_validation,
     hold_out,
+    validated,
     weigh_classes,
 )
 from fastbp._tasks import Tasks
@@ -377,7 +378,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "give them as a dict"
             )
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = validate_data(
+        X, y = validated(
             *(self, X, y),
             accept_sparse="csr",
             dtype=(np.float64, np.float32) if first else self.coefs_[0].dtype,
@@ -546,12 +547,15 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             As `predict`.
         """
         z = self._checked_logits(X)
-        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+        if z.shape[1] != 2:
+            return z
+        with np.errstate(all="ignore"):  # infinite where it is too large for a number
+            return z[:, 1] - z[:, 0]
 
     def _checked_logits(self, X: Any) -> Array:
         check_is_fitted(self)
         dtype = self.coefs_[0].dtype
-        X = validate_data(self, X, accept_sparse="csr", dtype=dtype, order="C", reset=False)
+        X = validated(self, X, accept_sparse="csr", dtype=dtype, order="C", reset=False)
         return self._logits(self._synced_network(), X)
 
     def _logits(self, network: Network, X: Any) -> Array:
