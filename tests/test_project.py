@@ -13,7 +13,9 @@ import fastbp
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 README = (ROOT / "README.md").read_text("utf-8")
-MODEL, CLASSIFIER, KERNELS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+MODEL, SAVING, CLASSIFIER, KERNELS = re.findall(
+    r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE
+)
 
 
 def test_version_is_said_once_and_the_same():
@@ -41,12 +43,13 @@ def test_files_named_in_the_readme_exist():
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param(MODEL, id="model", marks=pytest.mark.compiled),
+        pytest.param(MODEL + SAVING, id="model", marks=pytest.mark.compiled),
         pytest.param(CLASSIFIER, id="classifier", marks=pytest.mark.compiled),
         pytest.param(KERNELS, id="kernels"),
     ],
 )
-def test_readme_examples_run(example, tmp_path, capsys):
+def test_readme_examples_run(example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     # From a file: Numba asks for the source of what it compiles.
     script = tmp_path / "example.py"
     script.write_text(example, "utf-8")
