@@ -108,7 +108,9 @@ class _Lent:
 
 def _contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
     """``x`` as a plain C-contiguous array of ``dtype``, copied only where it is not one."""
-    x = np.asarray(x, dtype=dtype, order="C")
+    # What overflows is inf, and a signalling NaN a quiet one, without a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = np.asarray(x, dtype=dtype, order="C")
     if not x.flags.aligned:
         x = x.copy()
     if not x.flags.writeable:
@@ -123,11 +125,7 @@ def _numbers(x: ArrayLike, name: str) -> Array:
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         if isinstance(x, np.matrix):
             raise TypeError(f"{name} must be an array, got a numpy.matrix of dtype {x.dtype}")
-        if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-            raise TypeError(
-                f"{name} must be an array without missing values, "
-                f"got a masked array of dtype {x.dtype}"
-            )
+        refuse_mask(x, name)
     array = np.asarray(as_array(x, name))
     dtype = array.dtype
     if dtype.kind not in "iu" and dtype.newbyteorder("=") not in UNIT_ROUNDOFF:
@@ -135,6 +133,14 @@ def _numbers(x: ArrayLike, name: str) -> Array:
             f"{name} must be an array of float32, float64 or integers, got dtype {dtype}"
         )
     return array
+
+
+def refuse_mask(x: Any, name: str) -> None:
+    """Raise TypeError if ``x`` is a masked array with masked values."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(
+            f"{name} must be an array without missing values, got a masked array of dtype {x.dtype}"
+        )
 
 
 def as_array(x: ArrayLike, name: str) -> Array:
@@ -238,7 +244,7 @@ def as_rows(
     ValueError
         If an axis is out of range or repeated, or if rows have no classes.
     """
-    if is_plain(x) and dtype is None and x.ndim == 2 and axes == -1 and x.shape[1]:
+    if is_plain(x) and dtype is None and x.ndim == 2 and is_last(axes) and x.shape[1]:
         return x, x.shape, (1,)
     array = x if is_plain(x) else _numbers(x, name)
     shape = array.shape
@@ -250,6 +256,11 @@ def as_rows(
     if not is_plain(moved) or dtype is not None:
         moved = _contiguous(moved, _float_dtype(array) if dtype is None else dtype)
     return moved.reshape(-1, n_classes), shape, axes
+
+
+def is_last(axis: Any) -> bool:
+    """Whether ``axis`` is -1; anything that is no int goes to `as_axes`."""
+    return type(axis) is int and axis == -1
 
 
 def move_last(array: Array, axes: Shape) -> Array:
@@ -278,9 +289,12 @@ def as_axes(axis: Any, ndim: int) -> Shape:
     limit = max(ndim, 1)
     axes = []
     for q in asked:
-        if isinstance(q, bool) or not hasattr(q, "__index__"):
+        try:
+            k = operator.index(q)
+        except TypeError:
+            k = None
+        if isinstance(q, bool) or k is None:
             raise TypeError(f"axis must be an integer, a tuple of integers or None, got {axis!r}")
-        k = operator.index(q)
         if not -limit <= k < limit:
             raise np.exceptions.AxisError(
                 f"axis must be from {-limit} to {limit - 1} for {ndim} dimensions, got {axis!r}"
@@ -458,8 +472,7 @@ def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[An
     """
     if weight is None:
         return np.empty(0, dtype)
-    with np.errstate(over="ignore"):  # what overflows to inf is refused below
-        array = as_float_array(weight, "weight", dtype=dtype)
+    array = as_float_array(weight, "weight", dtype=dtype)  # what overflows is refused below
     check_shape(array, (n_classes,), "weight")
     k = int(_first_bad_weight(array))
     if k >= 0:
@@ -520,7 +533,10 @@ def as_real(
     if type(value) is float or (
         isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     ):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer or a fraction beyond all floats
+            number = math.inf
         above = low <= number if left else low < number
         below = number <= high if right else number < high
         if above and below and math.isfinite(number):
@@ -587,7 +603,7 @@ def as_float_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """
     try:
         found: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
+    except Exception:  # NumPy raises SyntaxError, too: for "f4,,"
         found = np.dtype(object)
     if dtype is None or found not in UNIT_ROUNDOFF:
         raise ValueError(f"{name} must be 'float32' or 'float64', got {dtype!r}")

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastbp import _layout
+from fastbp._checks import refuse_mask
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 def as_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return the units of each hidden layer."""
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    try:
+        sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    except ValueError:  # ragged
+        sizes = np.atleast_1d(np.array(None))
     if sizes.size == 0:
         return []
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
@@ -30,6 +34,12 @@ def as_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     if (sizes <= 0).any():
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes.tolist()}.")
     return [int(units) for units in sizes]
+
+
+def refuse_masks(**arrays: Any) -> None:
+    """Refuse arrays with masked values, whose masks scikit-learn drops."""
+    for name, array in arrays.items():
+        refuse_mask(array, name)
 
 
 def check_labels(estimator: Any, y: Array, incremental: bool) -> tuple[Array, Array]:
@@ -86,8 +96,20 @@ def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Ar
         )
     else:
         weight_of = compute_class_weight(class_weight, classes=classes, y=y)
+    bad = np.flatnonzero(~(weight_of >= 0) | np.isinf(weight_of))
+    if len(bad):
+        raise ValueError(
+            f"class_weight must be finite and not negative, got {weight_of[bad[0]]} for class "
+            f"{classes[bad[0]]!r}"
+        )
     row_weight: Array = weight_of[np.searchsorted(classes, y)]
-    return row_weight if weight is None else row_weight * weight
+    if weight is not None:
+        row_weight = row_weight * weight
+    if not row_weight.any():
+        raise ValueError(
+            f"class_weight, times sample_weight, must not be all zero, got {len(row_weight)} zeros"
+        )
+    return row_weight
 
 
 def check_validation(
@@ -109,9 +131,10 @@ def check_validation(
         raise ValueError("y_val is provided, but X_val was not provided.")
     if estimator.solver == "lbfgs":
         raise ValueError("X_val is only for solver='sgd' and 'adam', got solver='lbfgs'")
-    X_val, labels = validate_data(
-        estimator, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
-    )
+    with np.errstate(over="ignore"):  # what overflows to inf is refused
+        X_val, labels = validate_data(
+            estimator, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
+        )
     unknown = np.setdiff1d(labels, classes)
     if len(unknown):
         raise ValueError(f"y_val must hold labels of y, {classes}, got {unknown}")

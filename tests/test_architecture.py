@@ -65,14 +65,17 @@ ROOMS = {
     "_training": {"_layout", "_threads", "backprop"},
     "optimizers": {"_checks", "_layout"},
     "network": {"_checks", "_layout", "_threads", "_training", "backprop", "optimizers"} | _KERNELS,
-    "_schedule": {"_layout", "optimizers"},
+    "_schedule": {"_checks", "_layout", "optimizers"},
     "_lbfgs": {"_layout", "backprop"},
-    "_sklearn_data": {"_layout"},
+    "_sklearn_data": {"_checks", "_layout"},
     "_tasks": set(),
     "_epochs": {
         *("_layout", "_schedule", "_sklearn_data", "_tasks", "_training", "network", "optimizers"),
     },
-    "estimator": {"_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"},
+    "estimator": {
+        *("_checks", "_epochs", "_lbfgs", "_sklearn_data", "_tasks", "kernels", "network"),
+        "optimizers",
+    },
     "convert": {"network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,
     "": {
