@@ -106,6 +106,15 @@ class _Lent:
         self.__array_interface__ = interface
 
 
+def lend(x: Array) -> Array:
+    """``x``, which nobody will write to, without the flag that says so if it is read-only.
+
+    Numba compiles a kernel anew for read-only arrays, and the engine of training takes half a
+    minute; a copy of a memory-mapped file could cost a lot, too.
+    """
+    return x if x.flags.writeable else np.asarray(_Lent(x))
+
+
 def _contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
     """``x`` as a plain C-contiguous array of ``dtype``, copied only where it is not one."""
     # What overflows is inf, and a signalling NaN a quiet one, without a warning.
@@ -113,11 +122,7 @@ def _contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
         x = np.asarray(x, dtype=dtype, order="C")
     if not x.flags.aligned:
         x = x.copy()
-    if not x.flags.writeable:
-        # Numba compiles a kernel anew for read-only arrays.  Inputs are never written, so the
-        # flag can be hidden at no cost, where a copy of a memory-mapped file could cost a lot.
-        x = np.asarray(_Lent(x))
-    return x
+    return lend(x)
 
 
 def _numbers(x: ArrayLike, name: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastbp import _layout
-from fastbp._checks import refuse_mask
+from fastbp._checks import lend, refuse_mask
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,17 +22,16 @@ if TYPE_CHECKING:
 
 def as_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return the units of each hidden layer."""
-    try:
-        sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
-    except ValueError:  # ragged
-        sizes = np.atleast_1d(np.array(None))
+    sizes = np.atleast_1d(np.array(hidden_layer_sizes, dtype=object))
     if sizes.size == 0:
         return []
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
+    # One by one: among integers, NumPy would make a number of True.
+    are_integers = [isinstance(n, Integral) and not isinstance(n, bool) for n in sizes.flat]
+    if sizes.ndim != 1 or not all(are_integers):
         raise ValueError(
             f"hidden_layer_sizes must be integers, one per layer, got {hidden_layer_sizes!r}"
         )
-    if (sizes <= 0).any():
+    if min(sizes) <= 0:
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes.tolist()}.")
     return [int(units) for units in sizes]
 
@@ -100,7 +100,7 @@ def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Ar
     if len(bad):
         raise ValueError(
             f"class_weight must be finite and not negative, got {weight_of[bad[0]]} for class "
-            f"{classes[bad[0]]!r}"
+            f"{classes[bad[0]]}"
         )
     row_weight: Array = weight_of[np.searchsorted(classes, y)]
     if weight is not None:
@@ -131,7 +131,7 @@ def check_validation(
         raise ValueError("y_val is provided, but X_val was not provided.")
     if estimator.solver == "lbfgs":
         raise ValueError("X_val is only for solver='sgd' and 'adam', got solver='lbfgs'")
-    with np.errstate(over="ignore"):  # what overflows to inf is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
         X_val, labels = validate_data(
             estimator, X_val, y_val, accept_sparse="csr", dtype=dtype, order="C", reset=False
         )
@@ -176,11 +176,12 @@ def hold_out(
 
 def as_data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:
     """Lay dense or sparse rows out for the engine; copies nothing that is right already."""
+    row_weight = lend(row_weight)
     if isinstance(X, np.ndarray):
-        return _layout.make_data(X, labels, None, row_weight)
+        return _layout.make_data(lend(X), labels, None, row_weight)
     if not X.has_canonical_format:
         X = X.copy()  # the caller's stays as it is
         X.sum_duplicates()
     starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
-    rows = np.empty((0, X.shape[1]), X.dtype), starts, columns, X.data
+    rows = np.empty((0, X.shape[1]), X.dtype), lend(starts), lend(columns), lend(X.data)
     return _layout.make_data(rows, labels, None, row_weight)

@@ -383,7 +383,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
         refuse_masks(**dict(zip(("X_val", "y_val", "sample_weight_val"), validation, strict=True)))
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        with np.errstate(over="ignore"):  # what overflows to inf is refused
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
             X, y = validate_data(
                 *(self, X, y),
                 accept_sparse="csr",
@@ -569,7 +569,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         check_is_fitted(self)
         refuse_masks(X=X)
         dtype = self.coefs_[0].dtype
-        with np.errstate(over="ignore"):  # what overflows to inf is refused
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
             X = validate_data(self, X, accept_sparse="csr", dtype=dtype, order="C", reset=False)
         return self._logits(self._synced_network(), X)
 
