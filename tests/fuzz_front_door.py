@@ -92,7 +92,7 @@ def spoilt(draw, x):
         return choose(draw, None, "text", {}, object(), 1j)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return np.nan_to_num(x, posinf=1, neginf=1).astype(np.int64).astype(kind)
+        return np.asarray(np.nan_to_num(x, posinf=1, neginf=1)).astype(np.int64).astype(kind)
 
 
 class Arguments:
