@@ -378,6 +378,13 @@ def test_targets_and_weights_follow_the_logits():
     assert fastbp.cross_entropy(z.astype(float), y.astype("f4")).dtype == np.float64
 
 
+@pytest.mark.parametrize("axis", [-1.0, np.array(-1.0), np.zeros(2), np.array([-1])])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_axis_that_is_none(name, axis):
+    with pytest.raises(TypeError, match=r"^axis must be an integer, a tuple of integers or None"):
+        getattr(fastbp, name)(draw(N, K), axis)
+
+
 def test_ignore_index_needs_labels():
     with pytest.raises(ValueError, match="ignore_index must be None with target rows, got 3"):
         fastbp.cross_entropy(draw(N, K), draw_targets(N, K), ignore_index=3)
@@ -389,6 +396,23 @@ def test_ignore_index_needs_labels():
         ({"reduction": "avg"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'avg'"),
         ({"axis": None}, TypeError, "axis must be an integer, got None"),
         ({"axis": (0, 1)}, TypeError, "axis must be an integer, got (0, 1)"),
+        ({"axis": -1.0}, TypeError, "axis must be an integer, got -1.0"),
+        ({"axis": np.zeros(2)}, TypeError, "axis must be an integer, got array([0., 0.])"),
+        (
+            {"label_smoothing": False},
+            TypeError,
+            "label_smoothing must be a number in [0, 1], got False",
+        ),
+        (
+            {"label_smoothing": np.zeros(2)},
+            TypeError,
+            "label_smoothing must be a number in [0, 1], got array([0., 0.])",
+        ),
+        (
+            {"reduction": np.array([1, 2])},
+            ValueError,
+            "reduction must be 'mean', 'sum' or 'none', got array([1, 2])",
+        ),
         ({"axis": 2}, np.exceptions.AxisError, "axis must be from -2 to 1 for 2 dimensions, got 2"),
         ({"ignore_index": 1.0}, TypeError, "ignore_index must be an integer, got 1.0"),
         (
