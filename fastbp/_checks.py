@@ -106,17 +106,22 @@ class _Lent:
         self.__array_interface__ = interface
 
 
+def lend(x: Array) -> Array:
+    """``x``, which nobody will write to, without the flag that says so if it is read-only.
+
+    Numba compiles a kernel anew for read-only arrays, and the engine of training takes half a
+    minute; a copy of a memory-mapped file could cost a lot, too.
+    """
+    return x if x.flags.writeable else np.asarray(_Lent(x))
+
+
 def _contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
     """``x`` as a plain C-contiguous array of ``dtype``, copied only where it is not one."""
     with np.errstate(all="ignore"):  # what comes out infinite or 0 is for others to judge
         x = np.asarray(x, dtype=dtype, order="C")
     if not x.flags.aligned:
         x = x.copy()
-    if not x.flags.writeable:
-        # Numba compiles a kernel anew for read-only arrays.  Inputs are never written, so the
-        # flag can be hidden at no cost, where a copy of a memory-mapped file could cost a lot.
-        x = np.asarray(_Lent(x))
-    return x
+    return lend(x)
 
 
 def _numbers(x: ArrayLike, name: str) -> Array:
@@ -124,11 +129,7 @@ def _numbers(x: ArrayLike, name: str) -> Array:
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         if isinstance(x, np.matrix):
             raise TypeError(f"{name} must be an array, got a numpy.matrix of dtype {x.dtype}")
-        if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-            raise TypeError(
-                f"{name} must be an array without missing values, "
-                f"got a masked array of dtype {x.dtype}"
-            )
+        refuse_mask(x, name)
     array = np.asarray(as_array(x, name))
     dtype = array.dtype
     if dtype.kind not in "iu" and dtype.newbyteorder("=") not in UNIT_ROUNDOFF:
@@ -136,6 +137,14 @@ def _numbers(x: ArrayLike, name: str) -> Array:
             f"{name} must be an array of float32, float64 or integers, got dtype {dtype}"
         )
     return array
+
+
+def refuse_mask(x: Any, name: str) -> None:
+    """Raise TypeError if ``x`` is a masked array with masked values."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(
+            f"{name} must be an array without missing values, got a masked array of dtype {x.dtype}"
+        )
 
 
 def as_array(x: ArrayLike, name: str) -> Array:
@@ -239,7 +248,7 @@ def as_rows(
     ValueError
         If an axis is out of range or repeated, or if rows have no classes.
     """
-    if is_plain(x) and dtype is None and x.ndim == 2 and axes == -1 and x.shape[1]:
+    if is_plain(x) and dtype is None and x.ndim == 2 and is_last(axes) and x.shape[1]:
         return x, x.shape, (1,)
     array = x if is_plain(x) else _numbers(x, name)
     shape = array.shape
@@ -251,6 +260,11 @@ def as_rows(
     if not is_plain(moved) or dtype is not None:
         moved = _contiguous(moved, _float_dtype(array) if dtype is None else dtype)
     return moved.reshape(-1, n_classes), shape, axes
+
+
+def is_last(axis: Any) -> bool:
+    """Whether ``axis`` is -1; anything that is no int goes to `as_axes`."""
+    return type(axis) is int and axis == -1
 
 
 def move_last(array: Array, axes: Shape) -> Array:
@@ -279,9 +293,12 @@ def as_axes(axis: Any, ndim: int) -> Shape:
     limit = max(ndim, 1)
     axes = []
     for q in asked:
-        if isinstance(q, bool) or not hasattr(q, "__index__"):
+        try:
+            k = operator.index(q)
+        except TypeError:
+            k = None
+        if isinstance(q, bool) or k is None:
             raise TypeError(f"axis must be an integer, a tuple of integers or None, got {axis!r}")
-        k = operator.index(q)
         if not -limit <= k < limit:
             raise np.exceptions.AxisError(
                 f"axis must be from {-limit} to {limit - 1} for {ndim} dimensions, got {axis!r}"
@@ -522,7 +539,7 @@ def as_real(
     ):
         try:
             number = float(value)
-        except OverflowError:  # an integer
+        except OverflowError:  # an integer or a fraction beyond all floats
             number = math.inf
         above = low <= number if left else low < number
         below = number <= high if right else number < high
@@ -590,7 +607,7 @@ def as_float_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """
     try:
         found: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
+    except Exception:  # NumPy raises SyntaxError, too: for "f4,,"
         found = np.dtype(object)
     if dtype is None or found not in UNIT_ROUNDOFF:
         raise ValueError(f"{name} must be 'float32' or 'float64', got {dtype!r}")

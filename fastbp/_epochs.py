@@ -68,7 +68,7 @@ def fit_epochs(
                 stacklevel=5,
             )
     if not incremental or not hasattr(classifier, "_optimizer"):
-        classifier._optimizer = _new_schedule(classifier)
+        classifier._optimizer = new_schedule(classifier)
         network.forget()
     running = network.run(
         *(as_data(X, labels, row_weight), classifier._optimizer.update(classifier.alpha)),
@@ -111,7 +111,8 @@ def fit_epochs(
         network.parameters[:] = best
 
 
-def _new_schedule(classifier: Any) -> Schedule:
+def new_schedule(classifier: Any) -> Schedule:
+    """Return the optimizer and the course of its rate that ``classifier`` asks for."""
     if classifier.solver == "adam":
         beta_1, beta_2, epsilon = classifier.beta_1, classifier.beta_2, classifier.epsilon
         adam = Adam(classifier.learning_rate_init, beta_1, beta_2, epsilon)

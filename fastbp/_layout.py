@@ -136,6 +136,11 @@ def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
     ``activation`` is that of the hidden layers.
     """
     n_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(layer_sizes))
+    # Everything is counted in bytes of intp, and more than once.
+    if n_weights >= 2**56:
+        raise ValueError(
+            f"layer_sizes must give fewer than 2**56 weights, got {tuple(layer_sizes)}"
+        )
     layers = []
     weight_at, bias_at, unit_at = 0, n_weights, 0
     for number, units in enumerate(layer_sizes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -69,6 +70,7 @@ class Schedule:
 
         Adam's epsilon is added before the bias of v is corrected, as in scikit-learn.
         """
+        alpha = as_real(alpha, "alpha", 0.0)  # a float: integers would be compiled anew
         if isinstance(self._optimizer, Adam):
             return self._optimizer.update(alpha=alpha, epsilon_is_corrected=False)
         return self._optimizer.update(alpha=alpha)
@@ -76,7 +78,11 @@ class Schedule:
     def end_epoch(self, n_seen: int) -> None:
         """Lower an inversely scaled rate, after ``n_seen`` rows in all."""
         if self._kind == "invscaling":
-            self._set_rate(self._first_rate / (n_seen + 1) ** self._power_t)
+            try:
+                rate = self._first_rate / (n_seen + 1.0) ** float(self._power_t)
+            except OverflowError:
+                rate = 0.0
+            self._set_rate(max(rate, sys.float_info.min))
 
     def stop(self, reason: str, verbose: bool) -> bool:
         """Answer epochs that brought nothing: with a smaller rate, or, returning True, an end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastbp import _layout
+from fastbp._checks import lend, refuse_mask
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -20,16 +22,24 @@ if TYPE_CHECKING:
 
 def as_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return the units of each hidden layer."""
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    sizes = np.atleast_1d(np.array(hidden_layer_sizes, dtype=object))
     if sizes.size == 0:
         return []
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu":
+    # One by one: among integers, NumPy would make a number of True.
+    are_integers = [isinstance(n, Integral) and not isinstance(n, bool) for n in sizes.flat]
+    if sizes.ndim != 1 or not all(are_integers):
         raise ValueError(
             f"hidden_layer_sizes must be integers, one per layer, got {hidden_layer_sizes!r}"
         )
-    if (sizes <= 0).any():
+    if min(sizes) <= 0:
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes.tolist()}.")
     return [int(units) for units in sizes]
+
+
+def refuse_masks(**arrays: Any) -> None:
+    """Refuse arrays with masked values, whose masks scikit-learn drops."""
+    for name, array in arrays.items():
+        refuse_mask(array, name)
 
 
 def check_labels(estimator: Any, y: Array, incremental: bool) -> tuple[Array, Array]:
@@ -86,8 +96,20 @@ def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Ar
         )
     else:
         weight_of = compute_class_weight(class_weight, classes=classes, y=y)
+    bad = np.flatnonzero(~(weight_of >= 0) | np.isinf(weight_of))
+    if len(bad):
+        raise ValueError(
+            f"class_weight must be finite and not negative, got {weight_of[bad[0]]} for class "
+            f"{classes[bad[0]]}"
+        )
     row_weight: Array = weight_of[np.searchsorted(classes, y)]
-    return row_weight if weight is None else row_weight * weight
+    if weight is not None:
+        row_weight = row_weight * weight
+    if not row_weight.any():
+        raise ValueError(
+            f"class_weight, times sample_weight, must not be all zero, got {len(row_weight)} zeros"
+        )
+    return row_weight
 
 
 def check_validation(
@@ -159,11 +181,12 @@ def validated(*arguments: Any, **options: Any) -> Any:
 
 def as_data(X: Any, labels: Array, row_weight: Array) -> _layout.Data:
     """Lay dense or sparse rows out for the engine; copies nothing that is right already."""
+    row_weight = lend(row_weight)
     if isinstance(X, np.ndarray):
-        return _layout.make_data(X, labels, None, row_weight)
+        return _layout.make_data(lend(X), labels, None, row_weight)
     if not X.has_canonical_format:
         X = X.copy()  # the caller's stays as it is
         X.sum_duplicates()
     starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
-    rows = np.empty((0, X.shape[1]), X.dtype), starts, columns, X.data
+    rows = np.empty((0, X.shape[1]), X.dtype), lend(starts), lend(columns), lend(X.data)
     return _layout.make_data(rows, labels, None, row_weight)

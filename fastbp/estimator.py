@@ -16,7 +16,8 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _classifier_file, _lbfgs, kernels
-from fastbp._epochs import NOT_FINITE, fit_epochs
+from fastbp._checks import as_real
+from fastbp._epochs import NOT_FINITE, fit_epochs, new_schedule
 from fastbp._sklearn_data import (
     as_data,
     as_hidden_sizes,
@@ -24,11 +25,13 @@ from fastbp._sklearn_data import (
     check_sample_weight,
     check_validation,
     hold_out,
+    refuse_masks,
     validated,
     weigh_classes,
 )
 from fastbp._tasks import Tasks
 from fastbp.network import Network
+from fastbp.optimizers import check_epsilon
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -324,8 +327,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         TypeError, ValueError
             As `fit`.
         """
-        _check_partial_fit_first_call(self, classes)
-        return self._fit(X, y, sample_weight, (None, None, None), incremental=True)
+        return self._fit(X, y, sample_weight, (None, None, None), classes, incremental=True)
 
     def _fit(
         self,
@@ -333,10 +335,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         validation: tuple[Any, ArrayLike | None, ArrayLike | None],
+        classes: ArrayLike | None = None,
         incremental: bool = False,
     ) -> Self:
         before = dict(vars(self))
         try:
+            if incremental:
+                _check_partial_fit_first_call(self, classes)
             checked = self._check(X, y, sample_weight, validation, incremental)
         except BaseException:
             # a fitted estimator stays as it was: its names and number of features, too
@@ -377,6 +382,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "rows at once. Compute the weights with sklearn.utils.compute_class_weight and "
                 "give them as a dict"
             )
+        as_real(self.alpha, "alpha", 0.0)
+        refuse_masks(X=X, y=y, sample_weight=sample_weight)
+        refuse_masks(**dict(zip(("X_val", "y_val", "sample_weight_val"), validation, strict=True)))
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = validated(
             *(self, X, y),
@@ -402,6 +410,12 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             # A rehearsal, without the rows: what fails should fail before anything is changed.
             nothing, fraction = np.empty((len(labels), 0)), self.validation_fraction
             hold_out(nothing, labels, row_weight, len(classes), fraction, np.random.RandomState(0))
+        if self.solver != "lbfgs":
+            check_epsilon(new_schedule(self).update(self.alpha), X.dtype)
+        if not first and not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "coefs_ and intercepts_ must be finite, got some that are infinite or NaN"
+            )
         self._random_state = random_state
         if first:
             self.classes_ = classes
@@ -483,9 +497,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         sklearn.exceptions.NotFittedError
             Before `fit`.
         TypeError, ValueError
-            If X is not as described or has other features than at `fit`.
+            If X is not as described or has other features than at `fit`, or if a row gives
+            infinite or NaN logits.
         """
         z = self._checked_logits(X)
+        bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+        if len(bad):
+            raise ValueError(f"X must give finite logits, got {z[bad[0]]} in row {bad[0]}")
         labels: Array = self.classes_[z.argmax(axis=1)]
         return labels
 
@@ -504,7 +522,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As `predict`.
+            As `predict`, but infinite and NaN logits give NaN.
         """
         z = self._checked_logits(X)
         kernels.softmax(z, z)
@@ -524,7 +542,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As `predict`.
+            As `predict`, but infinite and NaN logits give NaN.
         """
         z = self._checked_logits(X)
         kernels.log_softmax(z, z)
@@ -544,7 +562,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Raises
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
-            As `predict`.
+            As `predict`, but infinite and NaN logits are returned.
         """
         z = self._checked_logits(X)
         if z.shape[1] != 2:
@@ -554,6 +572,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
 
     def _checked_logits(self, X: Any) -> Array:
         check_is_fitted(self)
+        refuse_masks(X=X)
         dtype = self.coefs_[0].dtype
         X = validated(self, X, accept_sparse="csr", dtype=dtype, order="C", reset=False)
         return self._logits(self._synced_network(), X)
@@ -633,7 +652,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 raise ValueError(f"{name} must hold {len(views)} arrays, got {len(held)}")
             for layer, view in enumerate(views):
                 if held[layer] is not view:
-                    view[:] = np.reshape(held[layer], view.shape)
+                    with np.errstate(over="ignore"):
+                        view[:] = np.reshape(held[layer], view.shape)
         self._network = network
         self.coefs_, self.intercepts_ = list(network.weights), list(network.biases)
         return network

@@ -88,7 +88,7 @@ def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Arra
 def _row_by_row(
     kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
 ) -> Any:
-    if is_plain(z) and z.ndim == 2 and axis == -1 and z.shape[1]:
+    if is_plain(z) and z.ndim == 2 and _checks.is_last(axis) and z.shape[1]:
         # The common case, without the ceremony.
         if out is None:
             result = np.empty_like(z)
@@ -432,7 +432,14 @@ def logsumexp(
     >>> fastbp.logsumexp([[0.0, 0.0], [1000.0, 1000.0]]).round(4)
     array([6.9310000e-01, 1.0006931e+03])
     """
-    if out is None and is_plain(z) and z.ndim == 2 and axis == -1 and not keepdims and z.shape[1]:
+    if (
+        out is None
+        and is_plain(z)
+        and z.ndim == 2
+        and _checks.is_last(axis)
+        and not keepdims
+        and z.shape[1]
+    ):
         result = np.empty(z.shape[0], z.dtype)
         kernels.logsumexp(z, result)
         return result
@@ -672,13 +679,15 @@ def _cost(
         and y.ndim == 1
         and is_plain(z)
         and z.ndim == 2
-        and axis == -1
+        and _checks.is_last(axis)
         and weight is None
         and sample_weight is None
         and ignore_index is None
+        and type(label_smoothing) is float
         and label_smoothing == 0.0
         and loss_out is None
         and z.size
+        and type(reduction) is str
         and (reduction == "mean" or reduction == "sum")
     ):
         # The training case, without the ceremony: the checks below cost more than 128 rows.

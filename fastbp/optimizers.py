@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fastbp._checks import as_real
 from fastbp._layout import Update
+
+
+def check_epsilon(update: Update, dtype: np.dtype[Any]) -> None:
+    """Refuse an Adam whose epsilon would be 0, or nearly, in ``dtype``."""
+    smallest = np.finfo(dtype).tiny
+    if update.is_adam and update.epsilon < smallest:
+        raise ValueError(
+            f"epsilon must be at least {smallest:.3g}, to be above 0 in {dtype.name}, "
+            f"got {update.epsilon}"
+        )
 
 
 def _check(optimizer: SGD | Adam, name: str, low: float, high: float, closed: str) -> None:

@@ -222,6 +222,7 @@ def adam_step(
     beta_2 = _checks.as_real(beta_2, "beta_2", 0.0, 1.0, "left")
     epsilon = _checks.as_real(epsilon, "epsilon", 0.0)
     weight_decay = _checks.as_real(weight_decay, "weight_decay", 0.0)
-    t = _checks.as_positive_int(t, "t")
+    # The moments' corrections are 1 long before; compiled code takes no larger integers.
+    t = min(_checks.as_positive_int(t, "t"), 2**62)
     rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
     _step(kernels.adam_step, param, grad, {"first": first, "second": second}, *rates, t)

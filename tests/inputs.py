@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 if numba.config.DISABLE_JIT:
-    CLASSES = (1, 2, 3, 10, 15, 17, 33)
+    CLASSES = (1, 2, 3, 10, 15, 17, 33, 129)
     ROWS = (1, 3, 17)
 else:
     # one, primes, a vector and its neighbours, several tiles

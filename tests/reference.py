@@ -316,6 +316,38 @@ def smoothed_targets(labels, class_weight, n_classes, label_smoothing):
     return y
 
 
+def cost(
+    z, y, weight=None, sample_weight=None, ignore_index=None, label_smoothing=0.0, reduction="mean"
+):
+    """Loss and gradient with all options of `fastbp.cross_entropy`, one row after the other."""
+    n, n_classes = z.shape
+    c = np.ones(n_classes) if weight is None else np.asarray(weight)
+    s = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
+    y = np.asarray(y)
+    loss = np.zeros(n, np.longdouble)
+    delta = np.zeros(z.shape, np.longdouble)
+    total_weight = 0
+    for i in range(n):
+        if y.ndim == 1:
+            if y[i] == ignore_index:
+                continue
+            target = onehot(y[i : i + 1], n_classes)[0].astype(np.longdouble)
+            total_weight += s[i] * c[y[i]]
+        else:
+            target = y[i].astype(np.longdouble)
+            total_weight += s[i]
+        if s[i] == 0:
+            continue
+        target = c * ((1 - np.longdouble(label_smoothing)) * target + label_smoothing / n_classes)
+        row = Rows(z[i : i + 1])
+        loss[i] = s[i] * row.cross_entropy(target[None])[0]
+        delta[i] = s[i] * row.output_error_targets(target[None])[0]
+    if reduction == "none":
+        return loss, delta
+    divisor = total_weight if reduction == "mean" else 1
+    return loss.sum() / divisor, delta / divisor
+
+
 def dense_forward(a_prev, w, b):
     """z = a W + b."""
     return wide(a_prev) @ wide(w) + wide(b)

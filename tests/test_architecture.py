@@ -81,7 +81,7 @@ ROOMS = {
     | _KERNELS,
     "_schedule": {"_checks", "_layout", "optimizers"},
     "_lbfgs": {"_layout", "backprop"},
-    "_sklearn_data": {"_layout"},
+    "_sklearn_data": {"_checks", "_layout"},
     "_tasks": set(),
     "_epochs": {
         *("_layout", "_measures", "_schedule", "_sklearn_data", "_tasks", "_training", "network"),
@@ -89,8 +89,8 @@ ROOMS = {
     },
     "_classifier_file": {"_atomic", "_model_file", "_safetensors", "_schedule", "network"},
     "estimator": {
-        *("_atomic", "_classifier_file", "_epochs", "_lbfgs", "_sklearn_data", "_tasks"),
-        *("kernels", "network"),
+        *("_atomic", "_checks", "_classifier_file", "_epochs", "_lbfgs", "_sklearn_data"),
+        *("_tasks", "kernels", "network", "optimizers"),
     },
     "convert": {"network"},
     "verify": {"_compile", "_hard_inputs", "_ulp", "functional", "network"} | _KERNELS,

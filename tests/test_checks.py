@@ -92,6 +92,17 @@ def test_lists_and_integers_are_float64(x):
     np.testing.assert_array_equal(got, [[1.0, 2.0]])
 
 
+def test_numbers_beyond_float32_are_infinite_without_a_warning():
+    x = np.array([1e300, -1e39, 3e38, np.nan])
+    got = _checks.as_float_array(x, "x", dtype=F32)
+    np.testing.assert_array_equal(got, np.array([np.inf, -np.inf, 3e38, np.nan], F32))
+
+
+def test_signalling_nan_is_nan_without_a_warning():
+    x = np.array([0x7F800001, 0xFF800001], np.uint32).view(np.float32)
+    assert np.isnan(_checks.as_float_array(x, "x", dtype=F64)).all()
+
+
 def test_scalars_keep_no_dimension():
     assert _checks.as_float_array(3, "x").shape == ()
     assert _checks.as_float_array(np.float32(3), "x").dtype == F32
@@ -180,7 +191,7 @@ def test_axis_out_of_range(axis):
         _checks.as_axes(axis, 2)
 
 
-@pytest.mark.parametrize("axis", [1.0, "1", [0, 1], True, (0, 1.0)])
+@pytest.mark.parametrize("axis", [1.0, "1", [0, 1], True, (0, 1.0), np.array([0]), np.zeros(2)])
 def test_axis_of_another_type(axis):
     message = f"axis must be an integer, a tuple of integers or None, got {axis!r}"
     with refused(TypeError, message):
@@ -489,7 +500,9 @@ def test_ends_of_the_range():
     assert _checks.as_real(1, "x", 0, 1, "right") == 1
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "value", [math.inf, -math.inf, math.nan, 10**400, Fraction(10**400, 3), np.longdouble("inf")]
+)
 def test_real_number_is_finite(value):
     with refused(ValueError, f"x must be a finite number, got {value!r}"):
         _checks.as_real(value, "x")
@@ -535,6 +548,8 @@ def test_float32_by_any_name(given):
 def test_dtypes():
     for given in ("float64", float, np.float64):
         assert _checks.as_float_dtype(given) is _checks.FLOAT64
-    for given in ("float16", int, None, "no such", 3, np.longdouble):
+    # NumPy raises SyntaxError for the first of these, and ValueError for the second.
+    malformed = ("f4,,", {"names": [1]}, "f4,f4", ["f4"], object)
+    for given in ("float16", int, None, "no such", 3, np.longdouble, *malformed):
         with refused(ValueError, f"dtype must be 'float32' or 'float64', got {given!r}"):
             _checks.as_float_dtype(given)

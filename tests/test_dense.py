@@ -250,3 +250,10 @@ def test_compiled_equals_plain_python(dtype):
 @pytest.mark.compiled
 def test_one_specialisation_for_each_dtype(kernel):
     calls.assert_one_specialisation(lambda shape, dtype: kernel(*shape, 19, dtype))
+
+
+def test_sums_longer_than_a_block_match_reference(dtype):
+    a_prev, delta = draw(300, 2, dtype=dtype), draw(300, 3, dtype=dtype, seed=1)
+    exact = reference.weight_gradient(a_prev, delta)
+    size = np.abs(a_prev).T @ np.abs(delta) / 300
+    assert_product("weight_gradient", calls.weight_gradient(a_prev, delta)(), exact, size, 300)

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas
 import pytest
+import scipy.optimize
 import scipy.sparse
 from sklearn import neural_network
 from sklearn.base import clone
@@ -25,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastbp
-from fastbp import DivergenceError, MLPClassifier, _training
+from fastbp import DivergenceError, MLPClassifier, _lbfgs, _training, backprop
 
 pytestmark = [
     # Most fits here end after a few epochs; where the warning is the matter, tests expect it.
@@ -986,6 +987,41 @@ def test_coefficients_can_be_set(data):
     one.coefs_ = one.coefs_[:1]
     with pytest.raises(ValueError, match="intercepts_ must hold 1 arrays, got 2"):
         one.predict(X)
+
+
+@pytest.mark.parametrize("power_t", [0, 1, 300, 1e308, 10**400])
+def test_an_inverse_power_of_any_size(data, power_t):
+    rates = {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.05}
+    classifier = small(power_t=power_t, **rates).fit(*data)
+    rate = classifier._optimizer.learning_rate
+    expected = 0.05 / 250.0 ** min(power_t, 1) if power_t < 2 else 0.0  # 3 epochs of 83 rows
+    assert rate == pytest.approx(expected, abs=1e-300)
+    assert rate > 0
+
+
+def test_an_integer_alpha_is_a_number_as_any_other(data):
+    expected = small(alpha=1.0).fit(*data)
+    n_compiled = len(backprop.train.signatures)
+    assert_same(small(alpha=1).fit(*data), expected)
+    assert len(backprop.train.signatures) == n_compiled
+
+
+def test_copies_before_fit_are_not_fitted(data):
+    for copied in (copy.deepcopy(small()), pickle.loads(pickle.dumps(small()))):
+        with pytest.raises(NotFittedError):
+            copied.predict(data[0])
+        assert_same(copied.fit(*data), small().fit(*data))
+
+
+def test_lbfgs_that_ends_at_nan_is_an_error(data, monkeypatch):
+    def minimize(plan, data, start, **options):
+        return scipy.optimize.OptimizeResult(x=np.full_like(start, np.nan))
+
+    monkeypatch.setattr(_lbfgs, "minimize", minimize)
+    classifier = small(solver="lbfgs")
+    with pytest.raises(ValueError, match=NOT_FINITE):
+        classifier.fit(*data)
+    assert np.isfinite(classifier.predict_proba(data[0])).all()
 
 
 @pytest.mark.compiled

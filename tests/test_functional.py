@@ -136,39 +136,7 @@ def test_scalars_are_scipys(axis):
         assert function(np.float32(0)).dtype == np.float32
 
 
-# The cost. A plain reference of all options, from the equations.
-
-
-def plain_cost(
-    z, y, weight=None, sample_weight=None, ignore_index=None, label_smoothing=0.0, reduction="mean"
-):
-    """Loss and its gradient, one target row after the other, in longdouble."""
-    n, n_classes = z.shape
-    c = np.ones(n_classes) if weight is None else np.asarray(weight)
-    s = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
-    y = np.asarray(y)
-    loss = np.zeros(n, np.longdouble)
-    delta = np.zeros(z.shape, np.longdouble)
-    total_weight = 0
-    for i in range(n):
-        if y.ndim == 1:
-            if y[i] == ignore_index:
-                continue
-            target = reference.onehot(y[i : i + 1], n_classes)[0].astype(np.longdouble)
-            total_weight += s[i] * c[y[i]]
-        else:
-            target = y[i].astype(np.longdouble)
-            total_weight += s[i]
-        if s[i] == 0:
-            continue
-        target = c * ((1 - np.longdouble(label_smoothing)) * target + label_smoothing / n_classes)
-        row = reference.Rows(z[i : i + 1])
-        loss[i] = s[i] * row.cross_entropy(target[None])[0]
-        delta[i] = s[i] * row.output_error_targets(target[None])[0]
-    if reduction == "none":
-        return loss, delta
-    divisor = total_weight if reduction == "mean" else 1
-    return loss.sum() / divisor, delta / divisor
+# The cost
 
 
 WEIGHT = np.array([0.5, 2.0, 0.0, 1.25, 3.0])
@@ -206,7 +174,7 @@ def labels_for(options, *shape):
 @combinations
 def test_cost_of_labels_matches_reference(dtype, options):
     z, y = draw(N, K, dtype=dtype), labels_for(options, N)
-    exact_loss, exact_delta = plain_cost(z, y, **options)
+    exact_loss, exact_delta = reference.cost(z, y, **options)
     loss, delta = fastbp.softmax_cross_entropy(z, y, **options)
     assert loss.dtype == delta.dtype == dtype
     assert_close(loss, exact_loss)
@@ -219,7 +187,7 @@ def test_cost_of_labels_matches_reference(dtype, options):
 @pytest.mark.parametrize("options", [o for o in COMBINATIONS if not o["ignore_index"]], ids=said)
 def test_cost_of_target_rows_matches_reference(dtype, options):
     z, y = draw(N, K, dtype=dtype), draw_targets(N, K, dtype=dtype)
-    exact_loss, exact_delta = plain_cost(z, y, **options)
+    exact_loss, exact_delta = reference.cost(z, y, **options)
     loss, delta = fastbp.softmax_cross_entropy(z, y, **options)
     assert loss.dtype == delta.dtype == dtype
     assert_close(loss, exact_loss)
@@ -341,7 +309,7 @@ def test_mean_does_not_depend_on_the_scale_of_the_weights(dtype, scale):
     if 1e-37 < scale < 1e37 or dtype == np.float64:
         for smoothing in (0.0, 0.5):
             options = {"weight": WEIGHT * scale, "label_smoothing": smoothing}
-            expected = plain_cost(z, y, weight=WEIGHT, label_smoothing=smoothing)
+            expected = reference.cost(z, y, weight=WEIGHT, label_smoothing=smoothing)
             got = fastbp.softmax_cross_entropy(z, y, **options)
             assert_close(got[0], expected[0])
             assert_close(got[1], expected[1], 1)
@@ -360,7 +328,7 @@ def test_mean_of_many_float32_losses_keeps_its_digits():
     z = np.zeros((100_003, 2), np.float32)
     z[1::2, 1] = -40
     y = np.zeros(len(z), int)
-    exact = plain_cost(z[:2], y[:2], reduction="none")[0]
+    exact = reference.cost(z[:2], y[:2], reduction="none")[0]
     n_even = (len(z) + 1) // 2
     exact = (exact[0] * n_even + exact[1] * (len(z) - n_even)) / len(z)
     got = fastbp.cross_entropy(z, y)
@@ -410,6 +378,13 @@ def test_targets_and_weights_follow_the_logits():
     assert fastbp.cross_entropy(z.astype(float), y.astype("f4")).dtype == np.float64
 
 
+@pytest.mark.parametrize("axis", [-1.0, np.array(-1.0), np.zeros(2), np.array([-1])])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_axis_that_is_none(name, axis):
+    with pytest.raises(TypeError, match=r"^axis must be an integer, a tuple of integers or None"):
+        getattr(fastbp, name)(draw(N, K), axis)
+
+
 def test_ignore_index_needs_labels():
     with pytest.raises(ValueError, match="ignore_index must be None with target rows, got 3"):
         fastbp.cross_entropy(draw(N, K), draw_targets(N, K), ignore_index=3)
@@ -421,6 +396,23 @@ def test_ignore_index_needs_labels():
         ({"reduction": "avg"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'avg'"),
         ({"axis": None}, TypeError, "axis must be an integer, got None"),
         ({"axis": (0, 1)}, TypeError, "axis must be an integer, got (0, 1)"),
+        ({"axis": -1.0}, TypeError, "axis must be an integer, got -1.0"),
+        ({"axis": np.zeros(2)}, TypeError, "axis must be an integer, got array([0., 0.])"),
+        (
+            {"label_smoothing": False},
+            TypeError,
+            "label_smoothing must be a number in [0, 1], got False",
+        ),
+        (
+            {"label_smoothing": np.zeros(2)},
+            TypeError,
+            "label_smoothing must be a number in [0, 1], got array([0., 0.])",
+        ),
+        (
+            {"reduction": np.array([1, 2])},
+            ValueError,
+            "reduction must be 'mean', 'sum' or 'none', got array([1, 2])",
+        ),
         ({"axis": 2}, np.exceptions.AxisError, "axis must be from -2 to 1 for 2 dimensions, got 2"),
         ({"ignore_index": 1.0}, TypeError, "ignore_index must be an integer, got 1.0"),
         (

@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+import fastbp
+
 MODULES = """
 import json, sys
 import numba, numpy
@@ -30,3 +34,10 @@ def test_import_loads_only_numba_numpy_and_the_standard_library():
     assert roots - {"fastbp", "numba", "numpy", "llvmlite"} <= set(sys.stdlib_module_names)
     assert not {"fastbp.convert", "fastbp.verify", "fastbp._ulp"} & set(modules)
     assert compilations == 0
+
+
+def test_what_needs_scikit_learn_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastbp.estimator", None)
+    message = r"^fastbp.MLPClassifier needs scikit-learn 1.9 or later: pip install 'fastbp\[sklearn"
+    with pytest.raises(ImportError, match=message):
+        fastbp.MLPClassifier  # noqa: B018

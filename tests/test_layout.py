@@ -79,3 +79,9 @@ def test_cost_grows_with_rows_and_passes():
     cost = _layout.multiply_adds(plan, 1, 1)
     assert cost > 10 * 20 + 20 * 5
     assert _layout.multiply_adds(plan, 7, 3) == 21 * cost
+
+
+@pytest.mark.parametrize("sizes", [(2**31, 2**31), (2, 10**30), (1, 2**60, 1)])
+def test_layers_that_no_memory_holds(sizes):
+    with pytest.raises(ValueError, match=r"^layer_sizes must give fewer than 2\*\*56 weights, got"):
+        _layout.make_plan(sizes)

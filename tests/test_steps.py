@@ -205,3 +205,13 @@ def test_refuses(dtype, name):
         for n in ("param", *state):
             assert (np.asarray((good | change)[n]) == 1).all()
             assert (good[n] == 1).all()
+
+
+@pytest.mark.parametrize("t", [2**62, 2**63, 2**64, 10**30])
+def test_late_steps_of_adam_are_corrected_no_more(dtype, t):
+    arrays, late = arguments("adam_step", (7,), dtype), arguments("adam_step", (7,), dtype)
+    fastbp.adam_step(**arrays, t=10**6)
+    n_compiled = len(getattr(kernels.adam_step, "signatures", ()))
+    fastbp.adam_step(**late, t=t)
+    assert_same_arrays(late, arrays)
+    assert len(getattr(kernels.adam_step, "signatures", ())) == n_compiled

@@ -1,5 +1,6 @@
 """The command that measures accuracy: ``python -m fastbp.verify``."""
 
+import runpy
 import subprocess
 import sys
 
@@ -196,6 +197,51 @@ def test_without_a_wide_longdouble_mpmath_judges(monkeypatch):
     worst = verify.measure_float64("exp", 10_000, n_threads=1)
     worst.confirm()
     assert 0 < worst.error <= verify.GOALS["exp"]["float64"]
+
+
+@pytest.mark.parametrize("name", verify.ELEMENTARY)
+@pytest.mark.parametrize("dtype", verify.DTYPES)
+def test_each_function_is_within_its_goal_at_a_few_points(name, dtype):
+    function = verify.ELEMENTARY[name]
+    for x in (-0.75, 0.0, 0.5, 3.0, np.inf, np.nan):
+        assert function.exact_error(x, dtype) <= verify.GOALS[name][dtype]
+    worst = verify.Worst(name, dtype)
+    worst.confirm()  # of no input, nothing is known
+    assert worst.error == -1
+
+
+def test_a_sweep_over_all_inputs_leaves_none_out(monkeypatch):
+    ranges = []
+
+    def task(function, first, last, stride):
+        ranges.append((first, last, stride))
+        return float(first == 2**31), -0.0
+
+    monkeypatch.setattr(verify, "_TASK", 2**30)
+    monkeypatch.setattr(verify, "_sweep_task", task)
+    worst = verify.sweep_float32("exp", 1, n_threads=1)
+    assert ranges == [(k * 2**30, (k + 1) * 2**30, 1) for k in range(4)]
+    assert worst.inputs == "all 2^32 inputs"
+    assert worst.error == 1
+
+
+@pytest.mark.parametrize("option", ["--stride", "--threads"])
+def test_numbers_below_one_are_refused(option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        verify.main([option, "-1"])
+    assert "--stride and --threads must be at least 1" in capsys.readouterr().err
+
+
+def test_rows_of_float64_need_a_wide_longdouble(monkeypatch, capsys):
+    monkeypatch.setattr(_ulp, "EXTENDED", False)
+    assert verify.main(["softmax", "--dtype", "float64"]) == 0
+    assert "float64 rows are not measured" in capsys.readouterr().out
+
+
+def test_runs_as_a_script(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["verify", "expp"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(verify.__file__, run_name="__main__")
 
 
 def test_unknown_quantity_is_refused(capsys):
