@@ -26,7 +26,7 @@ from typing import NamedTuple
 from seeded_faults import FAULTS
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 120  # for a run
+SECONDS = 120  # for a run with a fault; without one, the machine may be as slow as it likes
 ENOUGH = 0.95  # of the faults
 
 # Code that cannot run at all is no fault: every test would notice.
@@ -81,8 +81,8 @@ class Copy:
         if Path(found).resolve() != (self.folder / "fastbp/__init__.py").resolve():
             raise RuntimeError(f"the tests would run on {found}")
 
-    def run(self, tests, compiled):
-        """Run test files up to the first failure."""
+    def run(self, tests, compiled, seconds=None):
+        """Run test files up to the first failure, for so many seconds at most."""
         files = [f"tests/{name}.py" for name in tests]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
         started = time.perf_counter()
@@ -97,11 +97,11 @@ class Copy:
             start_new_session=True,
         )
         try:
-            said = process.communicate(timeout=SECONDS)[0]
+            said = process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             said = process.communicate()[0]
-            return Outcome(False, "", f"{said}\nmore than {SECONDS} s", SECONDS)
+            return Outcome(False, "", f"{said}\nmore than {seconds} s", seconds)
         seconds = time.perf_counter() - started
         return Outcome(process.returncode == 0, _caught_by(process.returncode, said), said, seconds)
 
@@ -111,17 +111,19 @@ class Copy:
         right = path.read_text("utf-8")
         path.write_text(fault.applied_to(right), "utf-8")
         try:
-            return self.run(fault.tests, fault.compiled)
+            return self.run(fault.tests, fault.compiled, SECONDS)
         finally:
             path.write_text(right, "utf-8")
 
 
 def _caught_by(code, said):
-    """The test that has failed, or the signal; nothing if the run says nothing about the tests."""
+    """The test that has failed, or how the process ended; nothing if no test had a say."""
     if code < 0:
         return f"signal {-code}"
+    if code not in (1, 2) or NO_CODE.search(said) or "during collection" in said:
+        return ""
     failed = re.search(r"^FAILED tests/(\S+)", said, re.MULTILINE)
-    return failed[1] if code == 1 and failed and not NO_CODE.search(said) else ""
+    return failed[1] if failed else "the end of the whole run"  # a stray Ctrl-C, for example
 
 
 def _all_pass_without_faults(copy, faults):

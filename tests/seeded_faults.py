@@ -768,6 +768,16 @@ FAULTS = [
             "n_own = (n_items - owner) // n_threads",
         ),
         (
+            "memory of biases not flushed",
+            "flush(offset(memory, layer.bias_at), layer.units)",
+            "flush(offset(memory, layer.bias_at), 0)",
+        ),
+        (
+            "only the first rows of each layer flushed",
+            "flush(offset(memory, place), rows * layer.units)",
+            "flush(offset(memory, layer.weight_at), rows * layer.units)",
+        ),
+        (
             "a shuffle in which nothing may stay",
             "bits[i] % np.uint64(i + 1)",
             "bits[i] % np.uint64(i)",

@@ -309,6 +309,27 @@ def test_moments_from_the_first_step_on(update):
     np.testing.assert_allclose(problem.parameters, expected.flat().astype(float), atol=1e-12)
 
 
+@every_update
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (130, 61, 4)], ids=str)
+def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
+    """Of all weights and biases; without a gradient, each step halves what is remembered."""
+    problem = Problem(sizes, dtype, n=16, weighted=True, adam=update.is_adam)
+    problem.data.row_weight[:] = 0
+    problem.memory.n_steps[:] = 62
+    update = update._replace(momentum=0.5, beta_2=0.5, l2=0.0, alpha=0.0)
+    tiny = np.finfo(dtype).tiny
+    memory = [problem.velocity, *([problem.memory.second] if update.is_adam else [])]
+    for array in memory:
+        array[:] = np.resize([1.0, tiny, 4 * tiny, 3 * tiny], array.size)
+    before = memory[0].copy()
+    assert problem.train(0, 1, update=update) == -1
+    for array in memory:
+        np.testing.assert_array_equal(array, before / 2)
+    assert problem.train(1, 2, update=update) == -1
+    for array in memory:
+        np.testing.assert_array_equal(array, np.where(before / 4 < tiny, 0, before / 4))
+
+
 @every_activation
 @every_update
 @pytest.mark.parametrize("soft", [False, True])
