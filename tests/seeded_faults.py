@@ -492,6 +492,11 @@ FAULTS = [
             "total, lost = add_exactly(total, lost, part)",
             "total = total + part",
         ),
+        (
+            "what an infinite sum has lost is added to it",
+            "return select(lost == lost, total + lost, total)",
+            "return total + lost",
+        ),
         compiled=True,
     ),
     *_in(

@@ -513,6 +513,17 @@ def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
         np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
 
 
+@pytest.mark.parametrize("n_classes", [1, 2, 15, 16, 17, 33])
+def test_first_of_equal_targets_is_the_label(n_classes, dtype):
+    targets = np.random.default_rng(n_classes).integers(0, 4, (50, n_classes)).astype(dtype)
+    no_labels, none = np.empty(0, np.intp), np.empty(0)
+    for label in range(n_classes):
+        z, correct = np.zeros((50, n_classes), dtype), np.empty(50)
+        z[:, label] = 1
+        backprop.mark_correct(z, no_labels, targets, none, correct)
+        np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
 def test_shuffle_permutes(n):
     order = np.full(n, -1)
