@@ -82,8 +82,8 @@ class Copy:
             raise RuntimeError(f"the tests would run on {found}")
 
     def run(self, tests, compiled, seconds=None):
-        """Run test files up to the first failure, for so many seconds at most."""
-        files = [f"tests/{name}.py" for name in tests]
+        """Run tests up to the first failure, for so many seconds at most."""
+        files = ["tests/{}.py{}{}".format(*name.partition("::")) for name in tests]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
         started = time.perf_counter()
         process = subprocess.Popen(
