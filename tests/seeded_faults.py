@@ -1,8 +1,8 @@
 """Mistakes that one could make in the package, each with the tests that must notice it.
 
-Kernels are also plain Python, and without a compiler most faults are found sooner.  Those in what is
-emitted for LLVM, and those that tests only reach in compiled code, are looked for with it.  Of test
-files that take long, only the tests of the faulty part are asked.
+Kernels are also plain Python, and without a compiler most faults are found sooner.  Those in what
+is emitted for LLVM, and those that tests only reach in compiled code, are looked for with it.  Of
+test files that take long, only the tests of the faulty part are asked.
 """
 
 from typing import NamedTuple
@@ -499,7 +499,6 @@ FAULTS = [
             "return select(lost == lost, total + lost, total)",
             "return total + lost",
         ),
-        compiled=True,
     ),
     *_in(
         "kernels/dense.py",
