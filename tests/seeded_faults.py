@@ -748,6 +748,10 @@ FAULTS = [
             "last = min(first + block, n)",
             "last = min(first + block, n - 1)",
         ),
+    ),
+    *_in(
+        "backprop.py",
+        "test_backprop::test_same_bits_by_any_number_of_blocks",
         (
             "rows left over by the blocks of threads",
             "block = (n - 1) // n_threads + 1",
@@ -764,15 +768,15 @@ FAULTS = [
             "n_own = (n_items - owner) // n_threads",
         ),
         (
-            "memory of biases not flushed",
-            "flush(offset(memory, layer.bias_at), layer.units)",
-            "flush(offset(memory, layer.bias_at), 0)",
+            "the step after the last is looked at",
+            "if step >= last_step:",
+            "if step > last_step:",
         ),
-        (
-            "only the first rows of each layer flushed",
-            "flush(offset(memory, place), rows * layer.units)",
-            "flush(offset(memory, layer.weight_at), rows * layer.units)",
-        ),
+    ),
+    *_in(
+        "backprop.py",
+        "test_backprop::test_shuffle_permutes test_backprop::test_shuffle_is_fair "
+        "test_backprop::test_all_finite",
         (
             "a shuffle in which nothing may stay",
             "bits[i] % np.uint64(i + 1)",
@@ -784,6 +788,17 @@ FAULTS = [
             "for i in range(n - 2, 0, -1):",
         ),
         (
+            "only the last number has to be finite",
+            "finite &= np.isfinite(numbers[q])",
+            "finite = np.isfinite(numbers[q])",
+        ),
+    ),
+    *_in(
+        "backprop.py",
+        "test_backprop::test_gradient_matches_the_reference "
+        "test_backprop::test_logits_match_the_reference_in_any_blocks "
+        "test_backprop::test_step_whose_loss_is_not_finite_is_not_made",
+        (
             "loss of a gradient over the rows, not their weight",
             "return sum_of(work.loss[:n]) / weight",
             "return sum_of(work.loss[:n]) / n",
@@ -794,19 +809,23 @@ FAULTS = [
             "capacity",
         ),
         (
-            "only the last number has to be finite",
-            "finite &= np.isfinite(numbers[q])",
-            "finite = np.isfinite(numbers[q])",
-        ),
-        (
             "a step whose loss is not finite is made",
             "if not math.isfinite(batch_loss):",
             "if math.isnan(batch_loss):",
         ),
+    ),
+    *_in(
+        "backprop.py",
+        "test_backprop::test_subnormal_memory_is_looked_for_every_64_steps",
         (
-            "the step after the last is looked at",
-            "if step >= last_step:",
-            "if step > last_step:",
+            "memory of biases not flushed",
+            "flush(offset(memory, layer.bias_at), layer.units)",
+            "flush(offset(memory, layer.bias_at), 0)",
+        ),
+        (
+            "only the first rows of each layer flushed",
+            "flush(offset(memory, place), rows * layer.units)",
+            "flush(offset(memory, layer.weight_at), rows * layer.units)",
         ),
     ),
     *_in(
