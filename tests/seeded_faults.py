@@ -503,7 +503,10 @@ FAULTS = [
     ),
     *_in(
         "kernels/dense.py",
-        "test_backprop",
+        "test_backprop::test_step_matches_the_reference "
+        "test_backprop::test_step_with_other_rates "
+        "test_backprop::test_step_on_soft_targets test_backprop::test_step_of_any_kind "
+        "test_backprop::test_gradient_matches_the_reference",
         (
             "rows of activations as far apart as there are units",
             "offset(a, i * delta_row), offset(delta, i * delta_row)",
@@ -662,7 +665,9 @@ FAULTS = [
     ),
     *_in(
         "backprop.py",
-        "test_backprop",
+        "test_backprop::test_step_matches_the_reference "
+        "test_backprop::test_step_with_other_rates "
+        "test_backprop::test_step_on_soft_targets test_backprop::test_step_of_any_kind",
         (
             "error without 1/n",
             "_output_error(work, first, last, 1.0 / weight if weight > 0.0 else 0.0)",
@@ -1040,7 +1045,9 @@ FAULTS = [
     ),
     *_in(
         "convert.py",
-        "test_convert",
+        "test_convert::test_two_classes_become_two_logits "
+        "test_convert::test_predictions_of_a_network test_convert::test_predictions_by_torch "
+        "test_convert::test_predictions_of_a_module",
         (
             "weights of a module not transposed",
             "layer.weight.detach().cpu().numpy().T for",
