@@ -438,6 +438,21 @@ def test_step_whose_loss_is_not_finite_is_not_made(value):
     np.testing.assert_array_equal(problem.totals, before.totals)
 
 
+def test_step_whose_loss_is_infinite_is_not_made(dtype):
+    """Of finite logits that lie too far apart for their difference."""
+    problem = Problem((5, 3), dtype, n=24)
+    problem.parameters[:] = problem.velocity[:] = 0
+    (b,) = _layout.bias_views(problem.plan, problem.parameters)
+    b[:2] = np.finfo(dtype).max, -np.finfo(dtype).max
+    problem.data.labels[:] = 0
+    problem.data.labels[problem.order[9]] = 1
+    before = problem.parameters.copy()
+    assert problem.train() == 1
+    np.testing.assert_array_equal(problem.parameters, before)
+    np.testing.assert_array_equal(problem.velocity, 0)
+    np.testing.assert_array_equal(problem.totals, [0, 8, 8, 0])
+
+
 @architectures
 @pytest.mark.parametrize("soft", [False, True])
 @every_activation
