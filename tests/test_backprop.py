@@ -311,6 +311,27 @@ def test_moments_from_the_first_step_on(update):
     np.testing.assert_allclose(problem.parameters, expected.flat().astype(float), atol=1e-12)
 
 
+@every_update
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (130, 61, 4)], ids=str)
+def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
+    """Of all weights and biases; without a gradient, each step halves what is remembered."""
+    problem = Problem(sizes, dtype, n=16, weighted=True, adam=update.is_adam)
+    problem.data.row_weight[:] = 0
+    problem.memory.n_steps[:] = 62
+    update = update._replace(momentum=0.5, beta_2=0.5, l2=0.0, alpha=0.0)
+    tiny = np.finfo(dtype).tiny
+    memory = [problem.velocity, *([problem.memory.second] if update.is_adam else [])]
+    for array in memory:
+        array[:] = np.resize([1.0, tiny, 4 * tiny, 3 * tiny], array.size)
+    before = memory[0].copy()
+    assert problem.train(0, 1, update=update) == -1
+    for array in memory:
+        np.testing.assert_array_equal(array, before / 2)
+    assert problem.train(1, 2, update=update) == -1
+    for array in memory:
+        np.testing.assert_array_equal(array, np.where(before / 4 < tiny, 0, before / 4))
+
+
 @every_activation
 @every_update
 @pytest.mark.parametrize("soft", [False, True])
@@ -419,6 +440,21 @@ def test_step_whose_loss_is_not_finite_is_not_made(value):
     np.testing.assert_array_equal(problem.totals, before.totals)
 
 
+def test_step_whose_loss_is_infinite_is_not_made(dtype):
+    """Of finite logits that lie too far apart for their difference."""
+    problem = Problem((5, 3), dtype, n=24)
+    problem.parameters[:] = problem.velocity[:] = 0
+    (b,) = _layout.bias_views(problem.plan, problem.parameters)
+    b[:2] = np.finfo(dtype).max, -np.finfo(dtype).max
+    problem.data.labels[:] = 0
+    problem.data.labels[problem.order[9]] = 1
+    before = problem.parameters.copy()
+    assert problem.train() == 1
+    np.testing.assert_array_equal(problem.parameters, before)
+    np.testing.assert_array_equal(problem.velocity, 0)
+    np.testing.assert_array_equal(problem.totals, [0, 8, 8, 0])
+
+
 @architectures
 @pytest.mark.parametrize("soft", [False, True])
 @every_activation
@@ -492,6 +528,17 @@ def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
         correct = np.empty(50)
         backprop.mark_correct(z, np.full(50, label), targets, none, correct)
         np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 15, 16, 17, 33])
+def test_first_of_equal_targets_is_the_label(n_classes, dtype):
+    targets = np.random.default_rng(n_classes).integers(0, 4, (50, n_classes)).astype(dtype)
+    no_labels, none = np.empty(0, np.intp), np.empty(0)
+    for label in range(n_classes):
+        z, correct = np.zeros((50, n_classes), dtype), np.empty(50)
+        z[:, label] = 1
+        backprop.mark_correct(z, no_labels, targets, none, correct)
+        np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])

@@ -441,6 +441,15 @@ def test_loss_sum_of_many_small_after_a_large(dtype):
     assert kernels.loss_sum(loss) == 2.0**23 + 20_000 * 2.0**-30
 
 
+@pytest.mark.parametrize("n", [2, 3, 7, 8, 9, 16, 17, 33])
+def test_loss_sum_of_small_beside_a_large(dtype, n):
+    """Rounded once: nothing is lost where lanes are added, either."""
+    for place in range(n):
+        loss = np.ones(n, dtype)
+        loss[place] = 2.0 ** (np.finfo(dtype).nmant + 1)
+        assert kernels.loss_sum(loss) == math.fsum(loss.tolist())
+
+
 @pytest.mark.parametrize("value", [INF, NAN])
 @pytest.mark.parametrize("n", [1, 7, 16, 33])
 def test_loss_sum_keeps_inf_and_nan(dtype, n, value):

@@ -104,6 +104,26 @@ def test_gradients_of_whole_numbers_are_exact(dtype, n):
         np.testing.assert_array_equal(call(), reference.bias_gradient(*call.inputs).astype(dtype))
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_bias_gradient_keeps_what_a_large_error_hides(dtype, width):
+    """Of float64 as of float32: one and one, between numbers that cancel."""
+    large = 2.0**30 if dtype == np.float32 else 2.0**60
+    delta = np.outer([large, 1, 1, -large], np.arange(1, width + 1)).astype(dtype)
+    found = calls.bias_gradient(delta)()
+    np.testing.assert_array_equal(found, np.arange(1, width + 1) / 2)
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_bias_gradient_of_special_values(dtype, place, value):
+    """An infinite error gives an infinite mean, in its column alone."""
+    call = bias_gradient(5, 1, 19, dtype)
+    expected = call()
+    call.inputs[0][place, 3] = value
+    expected[3] = value
+    assert_same_bits(call(), expected)
+
+
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_special_values_stay_in_their_row(dtype, value):
     for kernel, n, width, other in ((dense_forward, 9, 17, 19), (hidden_error, 9, 17, 19)):

@@ -11,6 +11,7 @@ import reference
 from tolerances import ADAM, assert_same_bits
 
 from fastbp import kernels
+from fastbp._llvm import flat
 from fastbp.kernels import update
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 1000, 4097)
@@ -132,6 +133,22 @@ def test_one_minus_a_power():
 @numba.njit
 def _one_minus_power(base, n):
     return update.one_minus_power(base, n)
+
+
+@pytest.mark.parametrize("size", SIZES[:12])
+def test_subnormal_numbers_of_either_sign_become_zero(dtype, size):
+    info = np.finfo(dtype)
+    values = [0.0, info.smallest_subnormal, info.tiny / 2, info.tiny, 1.0, info.max, np.inf, np.nan]
+    memory = np.resize(np.array([*values, *np.negative(values)], dtype), size + 1)
+    expected = np.where(np.abs(memory) < info.tiny, dtype.type(0), memory)
+    expected[-1] = memory[-1] = info.smallest_subnormal  # behind the end
+    _flush(memory, size)
+    np.testing.assert_array_equal(memory, expected)
+
+
+@numba.njit
+def _flush(memory, n):
+    update.flush(flat(memory), n)
 
 
 def torch_steps(torch, optimizer, param, grads, **options):
