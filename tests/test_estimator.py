@@ -875,14 +875,14 @@ def test_an_interrupt_ends_training_with_a_warning(data, optimizer):
 
 
 def test_an_interrupt_in_the_middle_of_an_epoch(data, monkeypatch):
-    epoch = _training.Run.epoch
+    advance = _training.Run.advance
 
     def interrupted(run, number, *arguments):
         if number == 3:
             raise KeyboardInterrupt
-        return epoch(run, number, *arguments)
+        advance(run, number, *arguments)
 
-    monkeypatch.setattr(_training.Run, "epoch", interrupted)
+    monkeypatch.setattr(_training.Run, "advance", interrupted)
     classifier = small(max_iter=50, early_stopping=True)
     with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
         classifier.fit(*data)
