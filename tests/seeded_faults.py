@@ -1133,7 +1133,7 @@ FAULTS = [
         (
             "last parameters kept instead of the best",
             "    if best is not None:\n        network.parameters[:] = best",
-            "    if best is None:\n        network.parameters[:] = best",
+            "    if best is None:\n        best = network.parameters",
         ),
         compiled=True,
     ),
