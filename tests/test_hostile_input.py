@@ -285,6 +285,18 @@ def test_one_sample(dtype, batch_size):
     assert net.predict(x).shape == (1,)
 
 
+def test_batch_of_several_blocks(dtype):
+    """Sums over rows are cut into blocks of 128."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, J)).astype(dtype), np.arange(300) % K
+    net = Network([J, 2, K], dtype=dtype)
+    trainer = reference_network.Trainer(net.weights, net.biases)
+    net.fit(x, y, epochs=1, batch_size=10**6, learning_rate=0.5, momentum=0)
+    trainer.step(x, np.eye(K)[y], learning_rate=0.5)
+    allowed = 20 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(net.parameters, trainer.flat().astype(float), atol=allowed)
+
+
 @pytest.mark.filterwarnings("ignore:Got `batch_size`:UserWarning")
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd", "adam"])
 @pytest.mark.parametrize("batch_size", ["auto", 1, 2**70])
