@@ -464,6 +464,19 @@ def as_row_weight(sample_weight: ArrayLike | None, n_rows: int | Shape, name: st
     return weight
 
 
+def unit_scale(weight: Array) -> Array:
+    """Return ``weight`` times the power of two that brings the largest near 1.
+
+    A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
+    loss times a weight of 1e-50 or 1e50 would be lost, and a sum of weights of 1e308 is infinite.
+    """
+    if not weight.size:
+        return weight
+    with np.errstate(under="ignore"):  # beside the largest, what is lost counts for nothing
+        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
+    return scaled
+
+
 def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[Any]) -> Array:
     """Return one weight per class in ``dtype``, or an empty array where there are none.
 
@@ -581,6 +594,20 @@ def as_int(value: Any, name: str, low: int | None = None) -> int:
 def as_positive_int(value: Any, name: str) -> int:
     """Return an integer >= 1; see `as_int`."""
     return as_int(value, name, 1)
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return whether ``value`` is true.
+
+    Raises
+    ------
+    TypeError
+        If it is neither true nor false, as an array of several numbers.
+    """
+    try:
+        return bool(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be True or False, got {value!r:.80}") from error
 
 
 def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from fastbp._checks import (
     as_real,
     as_row_weight,
     as_targets,
+    unit_scale,
 )
 from fastbp.optimizers import SGD, Adam
 
@@ -101,7 +102,7 @@ def as_data(
         targets = as_targets(y, (len(x), n_classes), dtype, names[1])
     else:
         labels = as_labels(y, len(x), n_classes, names[1])
-    row_weight = as_row_weight(sample_weight, len(x), "sample_weight")
+    row_weight = unit_scale(as_row_weight(sample_weight, len(x), "sample_weight"))
     return _layout.make_data(x, labels, targets, row_weight)
 
 

@@ -437,14 +437,14 @@ def logsumexp(
         and is_plain(z)
         and z.ndim == 2
         and _checks.is_last(axis)
-        and not keepdims
+        and keepdims is False
         and z.shape[1]
     ):
         result = np.empty(z.shape[0], z.dtype)
         kernels.logsumexp(z, result)
         return result
     rows, shape, axes = _checks.as_rows(z, "z", axis)
-    if keepdims:
+    if _checks.as_flag(keepdims, "keepdims"):
         shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
     else:
         shape = _without(shape, axes)
@@ -726,7 +726,7 @@ def _cost(
     class_weight = _checks.as_class_weight(weight, n_classes, dtype)
     row_weight = _checks.as_row_weight(sample_weight, row_shape, "sample_weight")
     if mean:
-        row_weight = _unit_scale(row_weight)
+        row_weight = _checks.unit_scale(row_weight)
     y = _checks.as_array(y, "y")
 
     if y.ndim == len(shape):
@@ -737,7 +737,7 @@ def _cost(
     else:
         given = labels = _checks.as_labels(y, row_shape, n_classes, "y", ignore_index)
         if mean:
-            class_weight = _unit_scale(class_weight)
+            class_weight = _checks.unit_scale(class_weight)
         kept = labels >= 0 if ignore_index is not None else None
         if kept is not None and (row_weight.size or smoothing > 0):
             # A kernel skips an ignored row by its label; target rows and the sum below cannot.
@@ -846,19 +846,6 @@ def _call_cost(
     else:
         kernel = kernels.softmax_cross_entropy if labels else kernels.softmax_cross_entropy_targets
         kernel(rows, given, row_weight, loss, delta, scale)
-
-
-def _unit_scale(weight: Array) -> Array:
-    """``weight`` times the power of two that brings the largest near 1.
-
-    A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
-    loss times a weight of 1e-50 or 1e50 would be lost.
-    """
-    if not weight.size:
-        return weight
-    with np.errstate(under="ignore"):  # beside the largest, what is lost counts for nothing
-        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
-    return scaled
 
 
 def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastbp import _layout, _model_file, _threads, backprop, kernels
 from fastbp._checkpoint import Checkpoint, identity_of
-from fastbp._checks import as_choice, as_float_dtype, as_positive_int, as_real
+from fastbp._checks import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
 from fastbp._fitting import Fitting
 from fastbp._inputs import (
     as_data,
@@ -30,7 +30,7 @@ from fastbp._measures import accuracy, mean_loss
 from fastbp._random import random_words
 from fastbp._training import SLICE, Guard, History, Progress, Run
 from fastbp.kernels.activation import ACTIVATIONS
-from fastbp.optimizers import SGD, Adam
+from fastbp.optimizers import SGD, Adam, check_epsilon
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -490,6 +490,8 @@ class Network:
             n_threads = as_positive_int(n_threads, "n_threads")
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, got {callback!r}")
+        shuffle, progress = as_flag(shuffle, "shuffle"), as_flag(progress, "progress")
+        resume = as_flag(resume, "resume")
         checkpoint_every = check_checkpoint(checkpoint, checkpoint_every, resume)
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         check_finite(data.x)
@@ -516,7 +518,9 @@ class Network:
 
         def end_epoch(entry: dict[str, float]) -> bool:
             self._epoch += 1
-            return callback is not None and bool(callback(self, self._epoch, entry))
+            if callback is None:
+                return False
+            return as_flag(callback(self, self._epoch, entry), "what callback returns")
 
         with self.run(data, update, batch_size, n_threads) as run:
             seed = self.seed if shuffle else None
@@ -542,12 +546,7 @@ class Network:
 
         What updates of another kind have left in the memory is forgotten.
         """
-        smallest = np.finfo(self.dtype).tiny
-        if update.is_adam and update.epsilon < smallest:
-            raise ValueError(
-                f"epsilon must be at least {smallest:.3g}, to be above 0 in {self.dtype.name}, "
-                f"got {update.epsilon}"
-            )
+        check_epsilon(update, self.dtype)
         with self._guard.training():
             if update.is_adam != bool(self._memory.second.size):
                 _layout.forget(self._memory)

@@ -1235,7 +1235,11 @@ FAULTS = [
             "-arrays[name].dtype.itemsize",
             "arrays[name].dtype.itemsize",
         ),
-        ("end of a file taken for numbers", "if not n_read:", "if n_read is None:"),
+        (
+            "end of a file taken for numbers",
+            "if not n_read:\n                    self.fail",
+            "if not n_read:\n                    break\n                    self.fail",
+        ),
         ("pipes waited for", 'getattr(os, "O_NONBLOCK", 0)', "0"),
     ),
     *_in(

@@ -758,3 +758,9 @@ def test_no_bad_argument_writes_to_out(dtype, name):
         with pytest.raises(TypeError):
             function(*bad, out=out)
         assert (out == 7).all()
+
+
+def test_a_flag_that_is_neither_true_nor_false():
+    with pytest.raises(TypeError, match="keepdims must be True or False, got array"):
+        fastbp.logsumexp([[1.0, 2.0]], keepdims=np.array([1, 0]))
+    assert fastbp.logsumexp(np.ones((3, 2)), keepdims=np.bool_(True)).shape == (3, 1)

@@ -578,6 +578,33 @@ def test_weights_of_rows_count_as_repetitions(data, dtype):
     assert net.score(X, y, sample_weight=weight) == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("scale", [2.0**-1074, 2.0**-1000, 2.0**1000, 2.0**1023])
+def test_weights_of_rows_of_any_scale(scale, data, dtype):
+    """A mean does not depend on it; of a power of two, not by a bit."""
+    X, y = data
+    weight = np.where(y == 0, 1.0, 0.0)
+    results = []
+    for factor in (1.0, scale):
+        net = Network(SIZES, dtype=dtype)
+        given = {"sample_weight": factor * weight}
+        history = net.fit(X, y, epochs=2, batch_size=8, **given)
+        loss, grad_w, _ = net.gradients(X, y, **given)
+        figures = loss, net.loss(X, y, **given), net.score(X, y, **given)
+        results.append((history.loss, digest(net), figures, [g.tolist() for g in grad_w]))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", ["shuffle", "progress", "resume"])
+def test_flags_that_are_neither_true_nor_false(name, data):
+    with pytest.raises(TypeError, match=rf"{name} must be True or False, got array\(\[1, 0\]\)"):
+        Network(SIZES).fit(*data, **{name: np.array([1, 0])})
+
+
+def test_callbacks_that_return_neither_true_nor_false(data):
+    with pytest.raises(TypeError, match="what callback returns must be True or False, got array"):
+        Network(SIZES).fit(*data, callback=lambda *_: np.array([1, 0]))
+
+
 def test_batches_without_weight_are_no_obstacle(data):
     X, y = data
     weight = np.zeros(61)

@@ -268,6 +268,38 @@ def test_hostile_files(name, path):
     assert peak < len(HOSTILE[name]) + (16 << 20)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("seven bytes", "it has 7 bytes"),
+        ("length of 2^63", "a header of 9223372036854775808 bytes is announced"),
+        ("length one too long", "a header of [0-9]+ bytes is announced"),
+        ("header: longer than any", "its header has [0-9]+ bytes, and 524288 are the most"),
+        ("header: many lists", "its header has [0-9]+ brackets"),
+        ("header: deep lists", "its header has 1[0-9]+ brackets"),
+        ("header: a name twice", "not JSON: a name occurs twice"),
+        ("settings null", "its __metadata__ must be strings"),
+        ("checksum missing", "it has no checksum"),
+        ("seed huge", "seed makes no sense: 18446744073709551616"),
+        ("version of a later version", "its version is 2, and this version of fastbp reads 1"),
+        ("weights.0 BF16", "array 'weights.0' must be one of BOOL, .*, got 'BF16'"),
+        ("weights.0 of 20000 large dimensions", "must have 32 dimensions at most"),
+        ("weights.0 of 100 dimensions", "must have 32 dimensions at most"),
+        ("weights.0 of a shape of booleans", "shape of array 'weights.0' must be whole numbers"),
+        ("weights.0 of a huge shape", "F32 of shape .* takes [0-9]+ bytes, and its place has 24"),
+        ("a gap before the last array", "must begin at byte"),
+        ("more room than numbers", "and its place has"),
+        ("bytes behind the arrays", "longer than it should be"),
+        ("a byte missing", "cut short"),
+        ("numbers exchanged", "damaged"),
+    ],
+)
+def test_what_is_said_of_them(name, message, path):
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(ModelFileError, match=message):
+        Network.load(path)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_the_package_turns_away_is_turned_away(name, path):
     """The other way round, it is enough that we are stricter."""
