@@ -36,6 +36,9 @@ ITEM = 250_000_000
 LINE_OF_COUNTERS = 8
 ENTERED, OPEN, DONE, STOPPED, PAUSED, CLAIMED = range(0, 6 * LINE_OF_COUNTERS, LINE_OF_COUNTERS)
 
+# In place of the phases that may start, when the step in hand is given up: later than all
+DROPPED = 2**62
+
 
 class Layer(NamedTuple):
     """Where one layer lies; of the input layer, only its units and its pitch count.

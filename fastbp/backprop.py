@@ -20,6 +20,7 @@ from fastbp._compile import inlined, kernel
 from fastbp._layout import (
     CLAIMED,
     DONE,
+    DROPPED,
     ENTERED,
     LINE_OF_COUNTERS,
     OPEN,
@@ -301,11 +302,10 @@ def _mark_correct(
 
 
 @inlined
-def _learn_rows(
-    table, n_layers, data, order, parameters, n_parameters, work, start, n, first, last
+def _pass_rows_forward(
+    table, n_layers, data, order, parameters, n_parameters, work, start, first, last
 ):
-    """The first phase for rows ``first`` to ``last`` of the batch of n that begins at ``start``."""
-    capacity, hidden = work.capacity, flat(work.hidden)
+    """Gather the rows ``first`` to ``last`` of the batch that begins at ``start``, up to z^L."""
     pitch = _layer(table, 0).pitch
     _gather(data, order, start, first, last, work, pitch)
     _forward(
@@ -315,12 +315,17 @@ def _learn_rows(
         n_parameters,
         offset(flat(work.x), first * pitch),
         pitch,
-        hidden,
-        capacity,
+        flat(work.hidden),
+        work.capacity,
         first,
         last - first,
         offset(flat(work.z), first * work.z.shape[1]),
     )
+
+
+@inlined
+def _pass_rows_back(table, n_layers, data, order, parameters, work, start, n, first, last):
+    """The losses and errors of these rows of the batch of n, down to the first hidden layer's."""
     weight = _batch_weight(flat(data.row_weight), data.row_weight.size, order, start, n)
     _output_error(work, first, last, 1.0 / weight if weight > 0.0 else 0.0)
     _mark_correct(
@@ -331,10 +336,10 @@ def _learn_rows(
         table,
         n_layers,
         parameters,
-        hidden,
+        flat(work.hidden),
         flat(work.delta),
         offset(flat(work.delta_out), first * work.z.shape[1]),
-        capacity,
+        work.capacity,
         first,
         last - first,
     )
@@ -421,7 +426,6 @@ def train(
     last_step,
     batch_size,
     update,
-    n_items,
 ):
     """Make the steps ``first_step`` to ``last_step`` (excluded) of an epoch.
 
@@ -429,9 +433,9 @@ def train(
     of an epoch may be short, and is a mean over its own rows.  Any number of threads may call this
     at the same time with the same arguments: whoever comes takes part, and none is waited for that
     has not claimed anything.  All is done when every call has returned; unless they have left it
-    early, each after ``n_items`` blocks and parts or at the sign of ``board[PAUSED]``.  Then it is
-    ``board[OPEN] // 2`` steps further, and in the second phase of the next if ``board[OPEN]`` is
-    odd; calls with the same arguments go on with it.
+    early, at the sign of ``board[PAUSED]``.  If ``board[OPEN]`` is ``DROPPED`` then, or even, the
+    step in hand has changed nothing; if it is odd, it is in its second phase, and calls with the
+    same arguments, and the sign taken back, finish it.
 
     Parameters
     ----------
@@ -454,8 +458,6 @@ def train(
         the penalty only where ``work.squares`` has room.
     first_step, last_step, batch_size : int
     update : Update
-    n_items : int
-        Blocks and parts after which to return.
     """
     counters, layers, rows = flat(board), flat(table), flat(order)
     theta, v, u = flat(parameters), flat(memory.velocity), flat(memory.second)
@@ -464,14 +466,14 @@ def train(
     x, n_features, n_dense = flat(data.x), data.x.shape[1], data.x.shape[0]
     n_layers, n_parts = table.shape[0], parts.shape[0]
     thread = count(counters, ENTERED) % n_threads
-    while n_items > 0 and seen(counters, PAUSED) == 0:
+    while seen(counters, PAUSED) == 0:
         phase = seen(counters, OPEN)
         made, is_second = phase // 2, phase % 2 == 1
         step = first_step + made
         if step >= last_step:
             break
-        n_here = n_parts if is_second else n_blocks
-        item = _claim(counters, is_second, n_here, n_threads, made, thread)
+        n_items = n_parts if is_second else n_blocks
+        item = _claim(counters, is_second, n_items, n_threads, made, thread)
         if item < 0:
             wait_for(counters, OPEN, phase + 1)
             continue
@@ -491,11 +493,14 @@ def train(
             first = min(item * block, n)
             last = min(first + block, n)
             if first < last:
-                _learn_rows(
+                _pass_rows_forward(
                     *(layers, n_layers, data, rows, theta, parameters.size),
-                    *(work, start, n, first, last),
+                    *(work, start, first, last),
                 )
-        n_items -= 1
+                if seen(counters, PAUSED) != 0:
+                    publish(counters, OPEN, DROPPED)  # others may be waiting for this block
+                    break
+                _pass_rows_back(layers, n_layers, data, rows, theta, work, start, n, first, last)
         n_done = made * (n_blocks + n_parts) + n_blocks + (n_parts if is_second else 0)
         if count(counters, DONE) + 1 == n_done:
             # The last to finish a phase opens the next one.
@@ -518,7 +523,9 @@ def gradient(table, data, order, parameters, work, grad):
     """
     layers, rows, n, n_layers = flat(table), flat(order), order.size, table.shape[0]
     units = _units(work)
-    _learn_rows(layers, n_layers, data, rows, flat(parameters), parameters.size, work, 0, n, 0, n)
+    theta = flat(parameters)
+    _pass_rows_forward(layers, n_layers, data, rows, theta, parameters.size, work, 0, 0, n)
+    _pass_rows_back(layers, n_layers, data, rows, theta, work, 0, n, 0, n)
     for number in range(1, n_layers):
         below, a = _activations(layers, units, number - 1)
         layer, delta = _errors(layers, n_layers, units, number)

@@ -691,8 +691,9 @@ FAULTS = [
         ),
         (
             "short last batch is a mean over batch_size",
-            "*(work, start, n, first, last),",
-            "*(work, start, batch_size, first, last),",
+            "_pass_rows_back(layers, n_layers, data, rows, theta, work, start, n, first, last)",
+            "_pass_rows_back(layers, n_layers, data, rows, theta, work, start, batch_size, "
+            "first, last)",
         ),
         (
             "no error for the first hidden layer",
@@ -1338,7 +1339,7 @@ FAULTS = [
         ),
         (
             "step not finished after a second interrupt",
-            "finally:\n                        all_of_it()",
+            "finally:\n                        step()",
             "finally:\n                        pass",
         ),
         ("slices as long as ever", "length = min(length, int(LONGEST / self._pace))", "pass"),

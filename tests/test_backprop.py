@@ -133,7 +133,6 @@ class Problem:
         update=None,
         n_blocks=1,
         n_threads=None,
-        n_items=2**62,
         team=None,
     ):
         """Some steps of an epoch; return the step that was not made, or -1.
@@ -151,7 +150,7 @@ class Problem:
             backprop.train(
                 *(self.plan.table, self.data, self.order, self.parameters, self.memory),
                 *(self.work, self.parts, n_blocks, n_threads, board, self.totals, first, last),
-                *(self.batch_size, update, n_items),
+                *(self.batch_size, update),
             )
 
         (team or (lambda call: call()))(work)
@@ -736,7 +735,7 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
         backprop.train(
             *(problem.plan.table, problem.data, problem.order, problem.parameters),
             *(problem.memory, problem.work, problem.parts, n_threads, n_threads, board),
-            *(problem.totals, 0, problem.n_steps, problem.batch_size, SGD(0.3).update(), 2**62),
+            *(problem.totals, 0, problem.n_steps, problem.batch_size, SGD(0.3).update()),
         )
 
     thread = threading.Thread(target=work, daemon=True)
