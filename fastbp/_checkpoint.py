@@ -102,7 +102,8 @@ class Checkpoint:
             raw = file.setting("position", _is_position)
             position = Position(*raw)
             done = position.done
-            if position.step > n_steps or position.first_epoch + done != file.facts.epoch:
+            is_right = position.first_epoch + done == file.facts.epoch
+            if not is_right or position.step > n_steps or file.shape("history.loss") != (done,):
                 file.fail(f"position makes no sense: {raw}")
             if file.has_second != is_adam:
                 file.fail("it must hold a second moment with Adam, and none without")
