@@ -72,6 +72,8 @@ class Fitting:
 
     def train(self, epochs: int, shown: Progress) -> History:
         """Train until that many epochs are done."""
+        if self._saved is not None:
+            shown.steps(self._saved.done * self._run.n_steps + self._saved.step)
         try:
             self._save()
             while self._at.done < epochs and not self._at.ended:

@@ -499,6 +499,7 @@ class Network:
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
         saved = resumed = None
+        first_epoch = self._epoch
         if checkpoint is not None:
             identity = identity_of(data, validation, optimizer, batch_size, update.l2, shuffle)
             saved = Checkpoint(checkpoint, checkpoint_every, identity, self._facts())
@@ -527,10 +528,10 @@ class Network:
             fitting = Fitting(run, update, seed, self._epoch, validate, end_epoch, saved)
             if resumed is not None:
                 self._put_back(resumed.parameters, resumed.memory)
-                position = resumed.position
-                self._epoch = position.first_epoch + position.done
+                first_epoch = resumed.position.first_epoch
+                self._epoch = first_epoch + resumed.position.done
                 fitting.resume(resumed)
-            with Progress(progress, self._epoch, epochs, run.n_steps) as shown:
+            with Progress(progress, first_epoch, epochs, run.n_steps) as shown:
                 return fitting.train(epochs, shown)
 
     @contextmanager

@@ -238,6 +238,22 @@ def test_time_goes_on(data, path, monkeypatch):
     assert history.time[1] > 1000 > history.time[0]
 
 
+def test_progress_goes_on(data, path, monkeypatch, capsys):
+    """The bar of a resumed run begins where the run is, and both count its epochs alike."""
+    pytest.importorskip("tqdm")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12, stop)
+        with pytest.raises(Stopped):
+            Network(SIZES).fit(*data, epochs=3, batch_size=8, checkpoint=path)
+    capsys.readouterr()
+    net = Network(SIZES)
+    net.fit(*data, epochs=3, batch_size=8, checkpoint=path, resume=True, progress=True)
+    said = capsys.readouterr().err
+    assert "12/24" in said
+    assert "24/24" in said
+    assert "epoch 3/3" in said
+
+
 def test_divergence_after_a_resumption(data, path, monkeypatch):
     """The parameters are those after the last epoch, as without the interruption."""
     arguments = {"epochs": 100, "batch_size": 8, "learning_rate": 10, "l2": 10}
