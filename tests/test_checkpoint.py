@@ -11,6 +11,8 @@ from test_network import OPTIMIZERS, SIZES, digest
 
 from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network, _training, backprop
 
+pytestmark = pytest.mark.compiled  # hundreds of fits, for which no kernel matters
+
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
 
 
@@ -57,7 +59,6 @@ def same(history, expected):
     ) and len(history.time) == len(expected.time)
 
 
-@pytest.mark.compiled  # thousands of steps
 @pytest.mark.parametrize(
     ("optimizer", "every"),
     [(OPTIMIZERS["sgd"], every) for every in (None, 1, 8, 100)]
@@ -92,7 +93,6 @@ def test_interrupted_after_every_step(optimizer, every, data, path, dtype, monke
         path.unlink()
 
 
-@pytest.mark.compiled
 def test_no_step_is_made_twice_after_an_interrupt(data, path, monkeypatch):
     """The last checkpoint is of the moment of the interrupt, whatever the interval."""
     net = Network(SIZES)
@@ -107,14 +107,12 @@ def test_no_step_is_made_twice_after_an_interrupt(data, path, monkeypatch):
 
 
 @forks
-@pytest.mark.compiled
 def test_killed_after_a_step(path):
     """A run of 200 steps, killed after some of them, and ended by another process."""
     assert endurance.kill_steps(path, range(1, 201, 19)) == 11
 
 
 @forks
-@pytest.mark.compiled
 def test_killed_again_and_again(path):
     """Each run is killed at some moment and begun again, until it gets through."""
     assert endurance.kills(path, 20) == 20

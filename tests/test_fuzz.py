@@ -14,6 +14,8 @@ import pytest
 import fastbp
 from fastbp import _safetensors
 
+pytestmark = pytest.mark.compiled  # the more inputs, the better
+
 FUZZ = Path(__file__).with_name("fuzz.py")
 
 
