@@ -105,12 +105,12 @@ class Guard:
     def training(self) -> Iterator[None]:
         """Refuse a second training, of another thread or from a callback of the first one."""
         lock = self._mine()[0]
-        if not lock.acquire(blocking=False):
+        if lock.locked():
             raise RuntimeError("the network is being trained by another call, which has not ended")
-        try:
+        # Not acquire() and release(): Ctrl-C could come between the first and a try.  (Of two
+        # threads that come here at the same time, one waits for the other.)
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def steps(self) -> threading.Lock:
         """Return what is held while steps are made: between them, the parameters are in order."""

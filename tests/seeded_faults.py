@@ -1321,8 +1321,8 @@ FAULTS = [
         "test_training",
         (
             "two trainings at once",
-            "if not lock.acquire(blocking=False):",
-            "lock = threading.Lock(); lock.acquire()\n        if False:",
+            "if lock.locked():\n            raise RuntimeError(",
+            "lock = threading.Lock()\n        if False:\n            raise RuntimeError(",
         ),
         ("locks of a parent", "os.getpid()", "0"),
         ("half a step kept", "if board[_layout.OPEN] == 1:", "if False:"),
