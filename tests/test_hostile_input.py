@@ -22,7 +22,10 @@ X, Y = RNG.standard_normal((N, J)), np.arange(N) % K
 ROWS = RNG.dirichlet(np.ones(K), N)
 WEIGHT = RNG.uniform(0.5, 2, N)
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.compiled,  # hundreds of models; what is refused is refused before any kernel runs
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 
 def make_network(dtype="float64"):
