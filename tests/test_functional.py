@@ -324,7 +324,7 @@ def test_loss_beyond_the_largest_number_is_inf():
     assert fastbp.cross_entropy(z, [1, 1]) == np.float32(2e38)
 
 
-@pytest.mark.compiled  # a million rows
+@pytest.mark.compiled  # a hundred thousand rows
 def test_mean_of_many_float32_losses_keeps_its_digits():
     z = np.zeros((100_003, 2), np.float32)
     z[1::2, 1] = -40
