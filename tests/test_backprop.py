@@ -748,3 +748,13 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
     assert waits
     assert not thread.is_alive()
     np.testing.assert_array_equal(problem.parameters, expected)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 5])
+def test_one_thread_does_what_is_cut_for_several(n_threads):
+    """Those that do not come are not waited for: their blocks and parts are taken over."""
+    alone, others = Problem((7, 5, 3), "float64"), Problem((7, 5, 3), "float64")
+    alone.train()
+    others.train(n_blocks=2 * n_threads - 1, n_threads=n_threads)
+    assert digest(others) == digest(alone)
+    np.testing.assert_array_equal(others.totals, alone.totals)
