@@ -186,12 +186,13 @@ def test_interrupted_in_the_second_phase(undo, data, monkeypatch):
     monkeypatch.setattr(
         _training, "threading", SimpleNamespace(**{**vars(threading), "Event": Interrupted})
     )
-    net, calls = Network(SIZES), []
+    net, calls, sums = Network(SIZES), [], []
     before = digest(net)
 
     def train(table, data, order, parameters, memory, *rest):
         board, totals = rest[4], rest[5]
         calls.append(int(board[_layout.PAUSED]))
+        sums.append(totals)
         if board[_layout.OPEN] == 0:
             parameters[0] = totals[0] = memory.velocity[0] = 7
             board[_layout.OPEN] = 1
@@ -206,6 +207,7 @@ def test_interrupted_in_the_second_phase(undo, data, monkeypatch):
         fit(net, data)
     assert calls == ([0] if undo else [0, 0, 0])
     assert (digest(net) == before) == undo
+    assert sums[0][0] == (0 if undo else 7)
     assert net.copies()[0].n_steps == (0 if undo else 1)
 
 
