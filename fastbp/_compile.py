@@ -12,6 +12,7 @@ float32 code.  Here a file's name is a digest of what it holds the code of.
 
 import gc
 import hashlib
+import operator
 import os
 import pickle
 import tempfile
@@ -23,11 +24,13 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba.core import config, serialize
+from numba.core import config, ir, serialize, types
+from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+from numba.core.ir_utils import build_definitions, get_definition, guard
 from numba.core.typed_passes import (
     IRLegalization,
     NativeLowering,
@@ -36,6 +39,7 @@ from numba.core.typed_passes import (
     NopythonTypeInference,
     PreLowerStripPhis,
 )
+from numba.core.typing.typeof import typeof
 from numba.core.untyped_passes import (
     FixupArgs,
     GenericRewrites,
@@ -196,6 +200,71 @@ class _PartLowering(NativeLowering):  # type: ignore[misc]
         return True
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _BranchPruning(FunctionPass):  # type: ignore[misc]
+    """Remove the branches that the types of the arguments rule out, before types are inferred.
+
+    Decided are ``x is None``, ``x is not None``, and ``if flag`` of a literal, where ``x`` and
+    ``flag`` are parameters that the body never assigns, or fields of such a named tuple.  So one
+    source serves calls with and without an argument, and each compiles only what it needs.
+    Numba's own pass knows neither fields nor that an array is not None.
+    """
+
+    _name = "branch_pruning"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        blocks = state.func_ir.blocks
+        is_changed = False
+        for block in blocks.values():
+            branch = block.terminator
+            if isinstance(branch, ir.Branch):
+                outcome = self._outcome(state, branch.cond)
+                if outcome is not None:
+                    target = branch.truebr if outcome else branch.falsebr
+                    block.body[-1] = ir.Jump(target, branch.loc)
+                    is_changed = True
+        if is_changed:
+            for label in compute_cfg_from_blocks(blocks).dead_nodes():
+                del blocks[label]
+            state.func_ir._definitions = build_definitions(blocks)
+        return is_changed
+
+    def _outcome(self, state: Any, condition: Any) -> bool | None:
+        """The value of a branch's condition; None where only the run time decides."""
+        test = guard(get_definition, state.func_ir, condition)
+        if not (isinstance(test, ir.Expr) and test.op == "call"):
+            return None  # a for loop's; all others are bool(...) of what the source says
+        value = guard(get_definition, state.func_ir, test.args[0])
+        if not (isinstance(value, ir.Expr) and value.op == "binop"):
+            flag = self._argument_type(state, test.args[0])
+            return bool(flag.literal_value) if isinstance(flag, types.Literal) else None
+        right = guard(get_definition, state.func_ir, value.rhs)
+        if not (isinstance(right, ir.Const) and right.value is None):
+            return None
+        left = self._argument_type(state, value.lhs)
+        if left is None or isinstance(left, types.Optional):
+            return None
+        is_none = isinstance(left, types.NoneType)
+        return {operator.is_: is_none, operator.is_not: not is_none}.get(value.fn)
+
+    def _argument_type(self, state: Any, variable: Any) -> Any:
+        """The type of a parameter or of a field of one; None for all other variables."""
+        source = guard(get_definition, state.func_ir, variable)
+        if isinstance(source, ir.Arg):
+            argument = state.args[source.index]
+            if isinstance(argument, types.Omitted):
+                return typeof(argument.value)
+            return argument
+        if isinstance(source, ir.Expr) and source.op == "getattr":
+            record = self._argument_type(state, source.value)
+            if isinstance(record, types.BaseNamedTuple) and source.attr in record.fields:
+                return record[record.fields.index(source.attr)]
+        return None
+
+
 class _KernelCompiler(CompilerBase):  # type: ignore[misc]
     """Numba's pipeline without the passes that kernels have no use for.
 
@@ -221,6 +290,7 @@ class _KernelCompiler(CompilerBase):  # type: ignore[misc]
         for step in (
             TranslateByteCode,
             FixupArgs,
+            _BranchPruning,
             IRProcessing,
             GenericRewrites,
             ReconstructSSA,

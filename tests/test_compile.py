@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from numba.core.caching import NullCache
@@ -142,6 +143,50 @@ def test_parts_become_machine_code_within_their_kernels_only(monkeypatch):
         name = compiled.fndesc.mangled_name
         assert not compiled.library.codegen._engine.is_symbol_defined(name)
         assert name not in kernel.library.get_asm_str()
+
+
+class Record(NamedTuple):
+    label: Any
+    target: Any
+
+
+# Where text is added, types do not fit: a call that needs it does not compile.
+@_compile.inlined
+def entry(record, sign, weight=None):
+    y = record.target + "text" if record.target is None else record.target
+    if weight is None:
+        return y if sign else y + "text"
+    if record.label is not None and weight > 0:
+        y = y + record.label
+    return y * weight
+
+
+@_compile.kernel
+def entry_and_weight(record, weight):
+    total = entry(record, True)
+    if weight is not None:
+        total = total + entry(record, True, weight)
+    while weight is None and total < 10:
+        total += 1.0
+    return total
+
+
+def test_branches_that_the_types_rule_out_are_not_compiled():
+    assert entry_and_weight(Record(None, 2.0), None) == 10
+    assert entry_and_weight(Record(None, 2.0), 3.0) == 2 + 2 * 3
+    assert entry_and_weight(Record(1.0, 2.0), 3.0) == 2 + (2 + 1) * 3
+
+
+@_compile.kernel
+def is_none_and_set(x, y):
+    if y > 0:
+        x = y
+    return (1 if x is None else 2) + (10 if y is None else 20)
+
+
+def test_a_branch_on_an_assigned_parameter_is_left_alone():
+    assert is_none_and_set(None, 1.0) == 22
+    assert is_none_and_set(None, -1.0) == 21
 
 
 @_compile.kernel
