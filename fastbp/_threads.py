@@ -12,8 +12,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 
-# At its first call Numba would import it, and a child forked meanwhile would wait for that forever.
-import numpy.ma  # noqa: F401
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -180,12 +178,23 @@ def _forget_workers() -> None:
     _idle_lock = threading.Lock()
 
 
+def _hold_compilers() -> None:
+    """Wait until no other thread compiles or loads a kernel, and let none begin.
+
+    A forked child could never do so itself: the locks that the other thread holds would stay locked
+    in it, for it does not have that thread.
+    """
+    # Numba imports it when a kernel is first called, under the lock of an import.  Here, because it
+    # takes as long as a seventh of `import fastbp`.
+    import numpy.ma  # noqa: F401
+
+    global_compiler_lock.acquire()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
-    # A child forked while another thread compiles or loads a kernel could never do so itself: the
-    # lock of that, and of what is imported for it, would be held by a thread that it does not have.
     os.register_at_fork(
-        before=global_compiler_lock.acquire,
+        before=_hold_compilers,
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
     )
