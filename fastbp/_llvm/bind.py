@@ -1,7 +1,7 @@
 """How primitives and operators are made known to Numba."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from numba.core import types
 from numba.core.imputils import lower_builtin
@@ -69,6 +69,9 @@ def teach_operator(op: Any, write: Callable[..., Any], result: Callable[[Lanes],
     emit = elementwise(write, result, 2)
 
     class Template(AbstractTemplate):  # type: ignore[misc]
+        # Tried before Numba's own two dozen, each of which would first write why it does not fit
+        metadata: ClassVar[dict[str, str]] = {"target": "cpu"}
+
         def generic(self, args: Any, kws: Any) -> Any:
             if kws or not any(isinstance(t, Lanes) for t in args):
                 return None
