@@ -15,22 +15,30 @@ import hashlib
 import operator
 import os
 import pickle
+import sys
 import tempfile
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import numpy as np
-from numba.core import config, ir, serialize, types
+from numba.core import cgutils, config, ir, serialize, types
 from numba.core.analysis import compute_cfg_from_blocks
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.ir_utils import build_definitions, get_definition, guard
+from numba.core.lowering import Lower
+from numba.core.registry import cpu_target
 from numba.core.typed_passes import (
     IRLegalization,
     NativeLowering,
@@ -102,8 +110,21 @@ class _CacheFiles:
             path.unlink(missing_ok=True)
 
 
+class _KernelCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    """What is cached of a kernel: as Numba does it, but for the class of its library."""
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        codegen = target_context.codegen()
+        with _replaced(codegen, "unserialize_library", partial(_KernelLibrary.load, codegen)):
+            result = super().rebuild(target_context, payload)
+        result.library.add_link(result.fndesc, result.signature.args)
+        return result
+
+
 class _FoundCache(FunctionCache):  # type: ignore[misc]
     """Numba's file cache, stale after an edit of any kernel file."""
+
+    _impl_class = _KernelCacheImpl
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         super().__init__(py_func)
@@ -168,22 +189,218 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, inline=True)
 
 
-class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The code of a part: kept as it is, to be optimised within the kernels that hold it.
+class _UnoptimisedLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Code that is optimised as part of a kernel, once, and not also function by function."""
+
+    _shared_module: Any
+
+    def add_llvm_module(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+        self._final_module.link_in(module)
+
+
+class _PartLibrary(_UnoptimisedLibrary):
+    """The code of a part: kept as it was written, to be optimised within the kernels that hold it.
 
     Numba would optimise it and turn it into machine code on its own, and again with everything that
-    holds it, level by level (cold first fit: 20 s, now 5).
+    holds it, level by level.
     """
 
     def finalize(self) -> None:
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        # Linked into kernels alone, so it need not be kept: Numba would clone it first.
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"
+        return self._final_module
+
+
+class _KernelLibrary(_UnoptimisedLibrary):
+    """The code of a kernel, and of all parts that it holds.
+
+    Code that calls a kernel is linked to its machine code, where the kernel is too large to be
+    inlined: Numba would optimise and compile all of it again within each caller.
+    """
+
+    # LLVM inlines functions of 50 instructions or so.
+    MOST_INLINED = 200
+
+    # Whether another process finds the kernel by its name
+    is_importable = False
+
+    # What the machine code defines
+    _symbols: tuple[str, ...] = ()
+
+    def finalize(self) -> None:
+        libraries = list(dict.fromkeys(self._linking_libraries))
+        for library in libraries:  # grows
+            if isinstance(library, _PartLibrary):
+                libraries.extend(x for x in library._linking_libraries if x not in libraries)
+        self._linking_libraries[:] = libraries
+        super().finalize()
+        self._symbols = tuple(function.name for function in self.get_defined_functions())
+
+    def _optimize_final_module(self) -> None:
+        # Numba runs a cheap pipeline before this one, for functions that count references.
+        passes, builder = self._codegen._module_pass_manager()
+        with self._recorded_timings.record("Module passes", builder):
+            passes.run(self._final_module, builder)
+
+    def _get_module_for_linking(self) -> Any:
+        self._ensure_finalized()
+        if self._shared_module is None and self.is_importable and not self._is_inlined():
+            nothing = str(self._codegen._create_empty_module(self.name))
+            self._shared_module = llvm.parse_assembly(nothing)
+        return super()._get_module_for_linking()
+
+    def _is_inlined(self) -> bool:
+        """Whether LLVM may inline the kernel into code that calls it."""
+        instructions = (
+            instruction
+            for function in self.get_defined_functions()
+            if not function.name.startswith("_ZN7cpython")  # for calls from Python
+            for block in function.blocks
+            for instruction in block.instructions
+        )
+        return next(islice(instructions, self.MOST_INLINED, None), None) is None
+
+    def add_link(self, descriptor: Any, args: tuple[Any, ...]) -> None:
+        """Have the kernel loaded wherever code that is linked to it is loaded from a cache."""
+        link = _Link(descriptor.modname, descriptor.qualname, args, descriptor.mangled_name)
+        self._reload_init.add(link)
+
+    def serialize_using_object_code(self) -> Any:
+        name, kind, data = super().serialize_using_object_code()
+        return name, kind, (*data, self._symbols)
+
+    @classmethod
+    def load(cls, codegen: Any, serialized: Any) -> "_KernelLibrary":
+        """Undo `serialize_using_object_code`."""
+        name, _, (machine_code, shared, symbols) = serialized
+        self = cls(codegen, name)
+        self.enable_object_caching()
+        self._set_compiled_object(machine_code)
+        self._shared_module = llvm.parse_bitcode(shared)
+        self._symbols = symbols
+        self._finalize_final_module()
+        codegen._engine._defined_symbols.update(symbols)
+        return self
+
+
+@dataclass(frozen=True)
+class _Link:
+    """One kernel that other code is linked to: makes sure that it is there before that code.
+
+    Numba collects these of all code that a function calls, and pickles them with its machine code
+    in the cache.  When it is unpickled, in another process, the kernel is loaded.  A kernel that is
+    no longer the same, or was compiled again under another name, is reported as a missing file:
+    Numba then compiles the caller again.
+    """
+
+    module: str
+    name: str
+    args: tuple[Any, ...]
+    symbol: str
+
+    def __reduce__(self) -> Any:
+        return _Link.load, (SOURCE_STAMP, self.module, self.name, self.args, self.symbol)
+
+    @staticmethod
+    def load(stamp: str, module: str, name: str, args: tuple[Any, ...], symbol: str) -> "_Link":
+        if stamp != SOURCE_STAMP:
+            raise FileNotFoundError(f"{module}.{name} is not the one that was linked to")
+        dispatcher = getattr(import_module(module), name)
+        dispatcher.compile(args)
+        found = dispatcher.overloads[args].fndesc.mangled_name
+        if found != symbol:
+            raise FileNotFoundError(f"{module}.{name} is {found}, not {symbol}")
+        return _Link(module, name, args, symbol)
+
+    def __call__(self) -> None:
+        """Hand this on to the library that Numba loads next, for functions that call that one.
+
+        Numba calls this just before it loads the library, and keeps it in the compilation's result,
+        not in the library.
+        """
+        codegen = cpu_target.target_context.codegen()
+        load = codegen.unserialize_library
+
+        def load_with_link(serialized: Any) -> Any:
+            vars(codegen).pop("unserialize_library", None)
+            library = load(serialized)
+            library._reload_init.add(self)
+            return library
+
+        codegen.unserialize_library = load_with_link
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an object an attribute of its own for a while."""
+    own = vars(owner)
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
+    finally:
+        own.pop(name, None)
+        own.update(before)
+
+
+class _Lowering(Lower):  # type: ignore[misc]
+    """Numba's, without what kernels have no use for."""
+
+    # Whether values of a type hold references to be counted
+    _is_counted: ClassVar[dict[Any, bool]] = {}
+
+    def alloca_lltype(self, name: Any, lltype: Any, datamodel: Any = None) -> Any:
+        # For debug information, Numba has LLVM parse a module for the size of each variable.
+        return cgutils.alloca_once(self.builder, lltype, name=name)
+
+    def incref(self, typ: Any, val: Any) -> None:
+        if self._counts(typ):
+            super().incref(typ, val)
+
+    def decref(self, typ: Any, val: Any) -> None:
+        if self._counts(typ):
+            super().decref(typ, val)
+
+    def _counts(self, typ: Any) -> bool:
+        if typ not in self._is_counted:
+            model = self.context.data_model_manager[typ]
+            self._is_counted[typ] = model.contains_nrt_meminfo()
+        return self._is_counted[typ]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _KernelLowering(NativeLowering):  # type: ignore[misc]
+    _name = "kernel_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Lowering
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _KernelLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        function = state.func_id.func
+        found = getattr(sys.modules.get(function.__module__), function.__qualname__, None)
+        state.library.is_importable = getattr(found, "py_func", None) is function
+        super().run_pass(state)
+        if state.library.is_importable:
+            state.library.add_link(state["cr"].fndesc, state.args)
+        return True
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _PartLowering(NativeLowering):  # type: ignore[misc]
     _name = "part_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Lowering
 
     def run_pass(self, state: Any) -> bool:
         state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
@@ -272,7 +489,7 @@ class _KernelCompiler(CompilerBase):  # type: ignore[misc]
     own functions, and annotations: half of the time that a small function takes.
     """
 
-    lowering = NativeLowering
+    lowering = _KernelLowering
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
         # Compilation makes millions of objects, and next to no garbage: to look for it again and
@@ -306,8 +523,26 @@ class _KernelCompiler(CompilerBase):  # type: ignore[misc]
         return [passes]
 
 
+class _FreshContext:
+    """A context of Numba's that has just been refreshed: to do so again is left out."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def refresh(self) -> None:
+        pass
+
+
 class _PartCompiler(_KernelCompiler):
     lowering = _PartLowering
+
+    def __init__(self, typingctx: Any, targetctx: Any, *rest: Any) -> None:
+        # The compiler of the kernel has just read all registries: 3 ms a part.
+        super().__init__(_FreshContext(typingctx), _FreshContext(targetctx), *rest)
+        self.state.typingctx = typingctx
 
 
 def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:

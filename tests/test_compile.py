@@ -415,6 +415,90 @@ def test_cache_folder_lost_after_its_first_use_is_no_error(package):
     assert run(package, CALL + lost)["result"] == [20, 20]
 
 
+# Functions of a user who caches them, too: `inner` calls one kernel that is inlined and one that is
+# linked, `outer` is compiled in a process that loads `inner`.
+USER = """
+import numba
+import numpy as np
+from fastbp import kernels
+from fastbp.kernels.probe import caller
+
+@numba.njit(cache=True)
+def inner(z, out):
+    kernels.softmax(z, out)
+    return caller(out[0, 0])
+
+@numba.njit(cache=True)
+def outer(z, out):
+    return inner(z, out)
+
+@numba.njit(cache=True, parallel=True)
+def side_by_side(z, out):
+    for i in numba.prange(z.shape[0]):
+        kernels.softmax(z[i], out[i])
+
+@numba.guvectorize("(n,k)->(n,k)", cache=True)
+def softmax(z, out):
+    kernels.softmax(z, out)
+"""
+
+USE = """
+import fastbp
+import numpy as np
+import user
+z = np.zeros((2, 2, 2))
+out = np.zeros_like(z)
+result = {use}
+"""
+
+
+@pytest.fixture
+def with_user(package):
+    (package / "user.py").write_text(USER)
+    return package
+
+
+def use(package, call):
+    return run(package, USE.format(use=call))
+
+
+def test_cached_functions_of_users_find_the_kernels_that_they_call(with_user):
+    calls = "user.inner(z[0], out[0])", "user.outer(z[0], out[0])"
+    # Twice what the kernel wrote, of which half is softmax's share
+    assert [use(with_user, call)["result"] for call in calls] == [15, 15]
+    for call in calls:
+        answer = use(with_user, call)
+        assert (answer["result"], answer["compilations"]) == (15, 0)
+
+
+@pytest.mark.parametrize(
+    "call", ["(user.side_by_side(z, out), out.sum())[1]", "user.softmax(z, out).sum()"]
+)
+def test_cached_functions_that_numba_wraps_find_the_kernels(with_user, call):
+    assert [use(with_user, call)["result"] for _ in range(2)] == [4, 4]
+    assert use(with_user, call)["compilations"] == 0
+
+
+def test_cached_functions_of_users_see_an_edit_of_the_kernels(with_user):
+    call = "user.outer(z[0], out[0])"
+    assert use(with_user, call)["result"] == 15
+    (with_user / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=2))
+    assert use(with_user, call)["result"] == 25
+    assert use(with_user, call)["compilations"] == 0
+
+
+def test_cached_functions_of_users_outlive_the_code_of_the_kernels(with_user):
+    call = "user.outer(z[0], out[0])"
+    use(with_user, call)
+    for path in cache_files(with_user, "*.nbc"):
+        if "user" not in path.name:
+            path.unlink()
+    # Compiled after other kernels, so under another name
+    assert use(with_user, "(fastbp.kernels.exp(1.0), " + call + ")[1]")["result"] == 15
+    assert use(with_user, call)["result"] == 15
+    assert use(with_user, call)["compilations"] == 0
+
+
 def test_kernels_are_importable_as_plain_python(package):
     answer = run(package, CALL, NUMBA_DISABLE_JIT="1")
     assert answer["result"] == 20
