@@ -243,8 +243,16 @@ class _KernelLibrary(_UnoptimisedLibrary):
         self._symbols = tuple(function.name for function in self.get_defined_functions())
 
     def _optimize_final_module(self) -> None:
-        # Numba runs a cheap pipeline before this one, for functions that count references.
-        passes, builder = self._codegen._module_pass_manager()
+        # Numba's pipeline, without the cheap one before it, which is for functions that count
+        # references, and without unrolling, which costs a sixth of the time: loops over registers
+        # gain nothing by it.
+        options = llvm.create_pipeline_tuning_options(config.OPT)
+        options.loop_vectorization = config.LOOP_VECTORIZE
+        options.slp_vectorization = config.SLP_VECTORIZE
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
+        passes = builder.getModulePassManager()
+        passes.add_refprune_pass()
         with self._recorded_timings.record("Module passes", builder):
             passes.run(self._final_module, builder)
 

@@ -5,7 +5,9 @@ package with a probe added: ``caller`` inlines ``helper``, which lives in anothe
 """
 
 import gc
+import inspect
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -14,9 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
-from numba.core.caching import NullCache
+from numba import njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.compiler import CompilerBase
 from numba.core.errors import TypingError
+from numba.core.lowering import Lower
+from numba.core.registry import cpu_target
+from numba.core.target_extension import target_registry
+from numba.core.typed_passes import NativeLowering
+from numba.core.utils import order_by_target_specificity
 
 import fastbp
 from fastbp import _compile
@@ -143,6 +154,95 @@ def test_parts_become_machine_code_within_their_kernels_only(monkeypatch):
         name = compiled.fndesc.mangled_name
         assert not compiled.library.codegen._engine.is_symbol_defined(name)
         assert name not in kernel.library.get_asm_str()
+
+
+# What `_compile` overrides or calls of Numba's compiler, with the parameters that it relies on.
+OVERRIDDEN = {
+    # Parts are linked as they were written, and optimised in their kernel only.
+    JITCodeLibrary.add_llvm_module: "ll_module",
+    JITCodeLibrary._optimize_final_module: "",
+    JITCodeLibrary.finalize: "",
+    # Callers of a kernel are given its symbol in place of its code, also where it was cached.
+    JITCodeLibrary._get_module_for_linking: "",
+    JITCodeLibrary.serialize_using_object_code: "",
+    JITCodeLibrary._unserialize: "codegen state",
+    JITCodeLibrary._set_compiled_object: "value",
+    JITCodeLibrary._finalize_final_module: "",
+    JITCPUCodegen.unserialize_library: "serialized",
+    JITCPUCodegen._create_empty_module: "name",
+    CompileResultCacheImpl.rebuild: "target_context payload",
+    FunctionCache._index_key: "sig codegen",
+    # Debug information and reference counts are left out, and Numba's registries read once.
+    Lower.alloca_lltype: "name lltype datamodel",
+    Lower.incref: "typ val",
+    Lower.decref: "typ val",
+    NativeLowering.run_pass: "state",
+    NativeLowering.lowering_class.fget: "",
+    CompilerBase.__init__: "typingctx targetctx library args return_type flags locals",
+    CompilerBase.compile_extra: "func",
+    CompilerBase.define_pipelines: "",
+}
+
+
+@pytest.mark.parametrize("function", OVERRIDDEN, ids=lambda function: function.__qualname__)
+def test_numba_has_what_is_overridden(function):
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    assert " ".join(parameters) == OVERRIDDEN[function]
+
+
+def test_numba_calls_what_is_overridden(monkeypatch):
+    def replaced(*args, **kwargs):
+        raise AssertionError("Numba's own function was called")
+
+    assert _compile.kernel(lambda x: x)(1.0) == 1  # Numba compiles some code of its own at first
+    monkeypatch.setattr(JITCodeLibrary, "_optimize_functions", replaced)
+    monkeypatch.setattr(JITCodeLibrary, "_optimize_final_module", replaced)
+    monkeypatch.setattr(Lower, "alloca_lltype", replaced)
+    refreshed = []
+    load = cpu_target.target_context.load_additional_registries
+    monkeypatch.setattr(
+        cpu_target.target_context,
+        "load_additional_registries",
+        lambda: refreshed.append(load()),
+    )
+    assert _compile.kernel(lambda x: x + x)(1.0) == 2
+    without_parts = len(refreshed)
+    twice = _compile.inlined(lambda x: x + x)
+    assert _compile.kernel(lambda x: twice(twice(x)))(1.0) == 4
+    assert len(refreshed) == 2 * without_parts
+
+
+def test_operators_of_lanes_come_before_those_of_numba():
+    cpu_target.typing_context.refresh()
+    templates = cpu_target.typing_context.resolve_value_type(operator.mul).templates
+    first, *others = order_by_target_specificity(target_registry["cpu"], templates)
+    assert any(base.__module__.startswith("fastbp.") for base in first.__mro__)
+    assert others
+
+
+@njit
+def call_of_a_large_kernel(z, out):
+    fastbp.kernels.softmax(z, out)
+
+
+@njit
+def call_of_a_small_kernel(x):
+    return fastbp.kernels.exp(x)
+
+
+def test_callers_are_linked_to_large_kernels_and_inline_small_ones():
+    z = np.zeros((2, 2))
+    call_of_a_large_kernel(z, np.zeros_like(z))
+    call_of_a_small_kernel(1.0)
+    for caller, kernel, is_linked in (
+        (call_of_a_large_kernel, fastbp.kernels.softmax, True),
+        (call_of_a_small_kernel, fastbp.kernels.exp, False),
+    ):
+        (compiled,) = caller.overloads.values()
+        names = {o.fndesc.mangled_name for o in kernel.overloads.values()}
+        functions = compiled.library._final_module.functions
+        assert any(f.name in names and f.is_declaration for f in functions) == is_linked
+        assert len(compiled.library._reload_init) == 1
 
 
 class Record(NamedTuple):
