@@ -110,6 +110,21 @@ class _CacheFiles:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Make what compiling and loading make: millions of objects, and next to no garbage.
+
+    To look for garbage again and again takes a sixth of the time.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 class _KernelCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
     """What is cached of a kernel: as Numba does it, but for the class of its library."""
 
@@ -157,7 +172,8 @@ class _KernelCache(NullCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return self._found.load_overload(sig, target_context)
+            with _without_collections():
+                return self._found.load_overload(sig, target_context)
         except OSError:
             return None  # an unreadable file is a miss: compile again
 
@@ -500,15 +516,8 @@ class _KernelCompiler(CompilerBase):  # type: ignore[misc]
     lowering = _KernelLowering
 
     def compile_extra(self, func: Callable[..., Any]) -> Any:
-        # Compilation makes millions of objects, and next to no garbage: to look for it again and
-        # again takes a sixth of the time.
-        collects = gc.isenabled()
-        gc.disable()
-        try:
+        with _without_collections():
             return super().compile_extra(func)
-        finally:
-            if collects:
-                gc.enable()
 
     def define_pipelines(self) -> list[Any]:
         passes = PassManager("kernel")
