@@ -1,10 +1,19 @@
 """What the machine can do, and what is installed on it."""
 
+import os
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 
+import llvmlite.binding
+import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from comparison.timing import OptionalModule, repeated, time_block
 from fastbp import kernels
@@ -23,6 +32,18 @@ LIBRARIES = (
     "onnx",
     "onnxruntime",
 )
+
+# Vectors by the name that LLVM has for them, the widest first: their own name, and bits.
+VECTORS = {
+    "avx512f": ("AVX-512", 512),
+    "avx2": ("AVX2", 256),
+    "sse2": ("SSE2", 128),
+    "neon": ("NEON", 128),
+}
+# Of a multiply-add that waits for the one before: so on Intel's processors from Skylake on, AMD's
+# from Zen 3 on, and Apple's.
+LATENCY_CYCLES = 4
+CHAINS = 12  # enough to hide the latency, few enough for 16 registers
 
 
 def set_threads(n_threads: int) -> None:
@@ -50,11 +71,13 @@ def versions() -> str:
     return "\n".join(lines)
 
 
-def matrix_product(multiply=np.matmul, wrap=np.asarray) -> tuple[Callable[[], object], int]:
-    """A large float32 matrix product, and how many multiply-adds a call of it makes."""
+def matrix_product(
+    multiply=np.matmul, wrap=np.asarray, dtype="float32"
+) -> tuple[Callable[[], object], int]:
+    """A large matrix product, and how many multiply-adds a call of it makes."""
     n = 1024
-    left, right = map(wrap, np.random.default_rng(0).random((2, n, n), np.float32))
-    product = wrap(np.empty((n, n), np.float32))
+    left, right = map(wrap, np.random.default_rng(0).random((2, n, n), dtype))
+    product = wrap(np.empty((n, n), dtype))
     return lambda: multiply(left, right, out=product), n**3
 
 
@@ -66,20 +89,116 @@ def layer() -> tuple[Callable[[], object], int]:
     return lambda: kernels.dense_forward(a_prev, w, b, z), 256 * 512 * 512
 
 
-def multiply_add_rate(rounds: int = 20) -> tuple[float, str]:
-    """Multiply-adds a second of the fastest float32 matrix product here, and which that was.
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
-    The fastest of all rounds, not their median: the rate is a limit, not a habit.
+
+def vectors() -> tuple[str, int]:
+    """The widest vectors of the processor, and their bits."""
+    features = llvmlite.binding.get_host_cpu_features()
+    names = [name for name in VECTORS if features.get(name)]
+    # LLVM does not list what every 64-bit ARM processor has.
+    return VECTORS[names[0] if names else "neon"]
+
+
+def model_name() -> str:
+    """What the processor calls itself, and the name that LLVM has for its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({llvmlite.binding.get_host_cpu_name()})"
+
+
+def in_registers(n_chains: int, bits: int) -> Callable[[int], object]:
+    """A compiled loop of float32 multiply-adds, ``n_chains`` vectors a turn, none from memory.
+
+    The vectors are written out: of itself LLVM uses half the width of some processors.
     """
+    float32 = ir.FloatType()
+    vector = ir.VectorType(float32, bits // 32)
+
+    @intrinsic
+    def multiply_adds(typing_context, n_turns):
+        def generate(context, builder, signature, arguments):
+            half, one = (ir.Constant(vector, [x] * vector.count) for x in (0.5, 1.0))
+            multiply_add = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(vector, [vector] * 3),
+                f"llvm.fmuladd.v{vector.count}f32",
+            )
+            chains = [cgutils.alloca_once_value(builder, one) for _ in range(n_chains)]
+            with cgutils.for_range(builder, arguments[0]):
+                for x in chains:
+                    builder.store(builder.call(multiply_add, [builder.load(x), half, one]), x)
+            total = builder.load(chains[0])
+            for x in chains[1:]:
+                total = builder.fadd(total, builder.load(x))
+            return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+        return numba.float32(numba.intp), generate
+
+    return numba.njit(lambda n_turns: multiply_adds(n_turns))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """float32 multiply-adds a second; of all rounds the fastest, for it is a limit."""
+
+    registers: float  # measured on one core, times the cores
+    product: float
+    product_name: str  # whose product that was
+    vectors_a_cycle: float  # multiply-adds of whole vectors
+
+    @property
+    def limit(self) -> float:
+        return max(self.registers, self.product)
+
+    def __str__(self) -> str:
+        return (
+            f"the machine's rate: {self.registers / 1e9:.1f}e9 multiply-adds a second in "
+            f"registers; {self.product / 1e9:.1f}e9 in a matrix product, reached by "
+            f"{self.product_name}"
+        )
+
+
+@cache
+def multiply_add_rates(rounds: int = 20) -> Rates:
+    """Measure what float32 multiply-adds reach here: in registers, and in a matrix product."""
+    n_turns, (_, bits) = 100_000, vectors()
+    chains = {n: in_registers(n, bits) for n in (1, CHAINS)}
+    lanes = n_turns * bits // 32
     candidates = {
+        "one chain": (lambda: chains[1](n_turns), lanes),
+        "registers": (lambda: chains[CHAINS](n_turns), CHAINS * lanes),
         "NumPy's BLAS, 1024 x 1024 x 1024": matrix_product(),
         "dense_forward, 256 x 512 x 512": layer(),
     }
     if torch:
         candidates["torch, 1024 x 1024 x 1024"] = matrix_product(torch.mm, torch.from_numpy)
+    for call, _ in candidates.values():
+        call()  # compile
     rates = dict.fromkeys(candidates, 0.0)
     for _ in range(rounds):
         for name, (call, multiply_adds) in candidates.items():
             rates[name] = max(rates[name], multiply_adds / time_block(repeated(call), 1))
+    waiting, registers = rates.pop("one chain"), rates.pop("registers")
     fastest = max(rates, key=rates.__getitem__)
-    return rates[fastest], fastest
+    vectors_a_cycle = registers / waiting / LATENCY_CYCLES
+    return Rates(len(cores()) * registers, rates[fastest], fastest, vectors_a_cycle)
+
+
+def description() -> str:
+    """The kind of processor and its cores, in one line: the head of every table."""
+    (name, bits), n_cores = vectors(), len(cores())
+    per_cycle = round(multiply_add_rates().vectors_a_cycle)
+    count = {1: "one", 2: "two"}.get(per_cycle, per_cycle)
+    words = f"{count} {bits}-bit multiply-add{'s' * (per_cycle != 1)} a cycle"
+    if bits != 512 or per_cycle not in (1, 2):
+        words += " (the goals are for one or two of 512 bits)"
+    return f"{model_name()}, {name}, {words}, {n_cores} core{'s' * (n_cores != 1)}"

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from comparison import reference
-from comparison.machine import multiply_add_rate
+from comparison.machine import multiply_add_rates
 from comparison.sizes import SIZES, Size
 from comparison.timing import (
     MET,
@@ -27,8 +27,8 @@ def report(options) -> list[Result]:
     n_threads = 1 if options.cores == 1 else None
     names = [n for n in INSTALLED if INSTALLED[n] and (n != "torch.compile" or options.compile)]
     peers = [name for name in names if name != "fastbp"]
-    rate, source = multiply_add_rate()
-    print(f"the machine's rate: {rate / 1e9:.1f}e9 multiply-adds a second, reached by {source}\n")
+    rates = multiply_add_rates()
+    print(f"{rates}\n")
     ratios = [f"{name} / fastbp" for name in peers]
     print_head(
         "id", "layers", "batch", "us a step", *ratios, "fastest peer", "goal", "met", "% of rate"
@@ -52,7 +52,7 @@ def report(options) -> list[Result]:
             min(peers, key=timing.ratio, default=""),
             f"{size.goal}",
             MET[is_met],
-            f"{100 * size.multiply_adds / seconds['fastbp'] / rate:.0f}",
+            f"{100 * size.multiply_adds / seconds['fastbp'] / rates.limit:.0f}",
         )
         results.append(Result("training", size.id, size.goal, is_met, seconds))
     return results
