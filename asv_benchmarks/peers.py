@@ -6,7 +6,8 @@ A ratio is the median over the rounds of (time of the peer) / (time of fastbp): 
 the faster. Peers that are not installed are named and left out.
 
 The families:
-    rows        softmax and the cost with its gradient, row by row; on one core
+    rows        softmax, the cost and its gradient, and their kind, row by row; on one core
+    products    the three matrix products of a layer; on one core
     training    training steps of five networks
     prediction  probabilities of one row and of 2000; on one core
     mnist       ten epochs on MNIST, with the accuracy; needs the data
@@ -26,6 +27,7 @@ from pathlib import Path
 # with the cores that each is about
 FAMILIES = {
     "rows": (1,),
+    "products": (1,),
     "training": (1, 2),
     "prediction": (1,),
     "mnist": (1, 2),
@@ -64,42 +66,43 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def keep_to(n_cores: int) -> str:
-    """Keep this process on so many cores, and say in words what came of it.
+def keep_to(n_cores: int) -> None:
+    """Keep this process on so many cores.
 
     Before the libraries are imported: some of them count the cores only then. Thread settings
     alone would not keep every library on one core.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if not hasattr(os, "sched_setaffinity"):
-        return "cores not pinned: no such call here"
+        print("cores not pinned: no such call here")
+        return
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-n_cores:])
-    return {1: "one core", 2: "two cores"}[len(os.sched_getaffinity(0))]
 
 
 def run(options: argparse.Namespace) -> bool:
     """Print the tables of the families; return whether every goal was met."""
     options.cores = int(options.cores)
-    cores = keep_to(options.cores)
+    keep_to(options.cores)
     machine = importlib.import_module("comparison.machine")
     machine.set_threads(options.cores)
-    print(f"{machine.versions()}\n{cores}")
+    print(machine.versions())
+    processor = machine.description()
     results = []
     for name in options.family:
-        print(f"\n## {name}\n")
+        print(f"\n## {name}\n\n{processor}\n")
         if options.cores in FAMILIES[name]:
             results += importlib.import_module(f"comparison.{name}").report(options)
         else:
             print("left out: it is about one core")
     if options.results:
-        text = json.dumps([dataclasses.asdict(result) for result in results])
-        Path(options.results).write_text(text)
+        found = [dataclasses.asdict(result) for result in results]
+        Path(options.results).write_text(json.dumps({"processor": processor, "results": found}))
     return all(result.met is not False for result in results)
 
 
 def run_both(options: argparse.Namespace) -> bool:
     """Run this script on one core, then on two; then let every setting of the peers compete."""
-    results = {}
+    runs = {}
     with tempfile.TemporaryDirectory() as folder:
         for cores in (1, 2):
             path = Path(folder, f"{cores}.json")
@@ -108,17 +111,19 @@ def run_both(options: argparse.Namespace) -> bool:
             status = subprocess.run([sys.executable, *command]).returncode
             if not path.exists():
                 sys.exit(status)
-            results[cores] = json.loads(path.read_text())
+            runs[cores] = json.loads(path.read_text())
             print()
-    all_met = all(result["met"] is not False for run in results.values() for result in run)
+    results = [run["results"] for run in runs.values()]
+    all_met = all(result["met"] is not False for run in results for result in run)
     if "training" in options.family:
-        all_met &= print_best_of_both(*results.values())
+        print("## training on two cores, the peers on one core or two\n")
+        print(f"{runs[2]['processor']}\n")
+        all_met &= print_best_of_both(*results)
     return all_met
 
 
 def print_best_of_both(one_core: list[dict], two_cores: list[dict]) -> bool:
     """Compare fastbp on two cores with the fastest peer on one core or two: medians of two runs."""
-    print("## training on two cores, the peers on one core or two\n")
     print("| id | fastbp us a step | fastest peer | us a step | / fastbp | goal | met |")
     print("|" + "---|" * 7)
     one_core_seconds = {r["title"]: r["seconds"] for r in one_core if r["family"] == "training"}

@@ -7,9 +7,9 @@ import numpy as np
 
 import fastbp
 from comparison import sizes
+from comparison.memory import on_a_page
 
 DTYPES = ["float32", "float64"]
-PAGE = 4096  # bytes
 
 # By what they are called: layers x batch.
 SIZES = {str(size): size for size in sizes.SIZES}
@@ -61,20 +61,6 @@ def threads(method, n_threads):
     if n_threads > 1:
         raise NotImplementedError("this version has no threads")
     return {}
-
-
-def on_a_page(array):
-    """A copy that begins with a page of memory.
-
-    NumPy begins anywhere on 16 bytes, elsewhere in each process. `momentum_step` takes 1.3 times as
-    long 16 bytes further on, and so does `sigmoid_prime` where its result begins 64 bytes further
-    on in a page than its input does.
-    """
-    memory = np.empty(array.nbytes + PAGE, np.uint8)
-    start = -memory.ctypes.data % PAGE
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def numbers(shape):

@@ -1,4 +1,4 @@
-"""The five networks whose training is measured, here and by asv."""
+"""The networks and the products that are measured, here and by asv."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +30,15 @@ SIZES = (
     Size("XS", (64, 32, 10), 32, 20000, 3.5),
     Size("S", (784, 30, 10), 10, 20000, 4),
     Size("M", (784, 100, 10), 32, 20000, 2.2),
-    Size("L", (784, 512, 512, 10), 128, 6400, 1.2),
-    Size("XL", (784, 2048, 2048, 10), 512, 4096, 1.05),
+    Size("L", (784, 512, 512, 10), 128, 6400, 1.25),
+    Size("XL", (784, 2048, 2048, 10), 512, 4096, 1.1),
+)
+
+# Of matrix products: rows of the batch, units of the layer before, units of the layer.
+PRODUCTS = (
+    (32, 784, 100),
+    (128, 784, 512),
+    (128, 512, 512),
+    (512, 784, 2048),
+    (512, 2048, 2048),
 )
