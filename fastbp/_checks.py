@@ -580,6 +580,8 @@ def as_int(value: Any, name: str, low: int | None = None) -> int:
     ValueError
         If ``value < low``.
     """
+    if type(value) is int and (low is None or value >= low):
+        return value
     expected = "an integer" if low is None else f"an integer >= {low}"
     if type(value) is not int and (
         isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral)

@@ -17,6 +17,7 @@ from fastbp._checks import (
     as_real,
     as_row_weight,
     as_targets,
+    is_plain,
     unit_scale,
 )
 from fastbp.optimizers import SGD, Adam
@@ -75,6 +76,8 @@ def as_flat(values: ArrayLike, name: str, like: Array) -> Array:
 
 def as_rows(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Array:
     """Return rows of ``n_features`` numbers."""
+    if is_plain(X) and X.dtype is dtype and X.ndim == 2 and X.shape[1] == n_features:
+        return X  # without the ceremony, which costs a row as much as its softmax
     x = as_float_array(X, name, dtype=dtype, ndim=2)
     if x.shape[1] != n_features:
         raise ValueError(

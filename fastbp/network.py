@@ -145,6 +145,7 @@ class Network:
         self._biases = _layout.bias_views(self._plan, parameters)
         self._epoch = 0
         self._guard = Guard()
+        self._spare: list[tuple[Array, Array]] = []
 
     def reset(self) -> None:
         """Start over: the first weights of the seed, no velocity, epoch 0.
@@ -773,6 +774,17 @@ class Network:
         z = np.empty((n, self.layer_sizes[-1]), self.dtype)
         if n_threads is not None:
             n_threads = as_positive_int(n_threads, "n_threads")
+        if n == 1:
+            # In memory that an earlier call has left; of several threads, each gets its own.
+            try:
+                memory = self._spare.pop()
+            except IndexError:
+                memory = np.empty(self._plan.n_hidden, self.dtype), _layout.make_board(1)
+            hidden, board = memory
+            board[_layout.ENTERED] = 0
+            backprop.logits(self._plan.table, self._parameters, x, hidden, 1, board, z, 0, 1)
+            self._spare.append(memory)
+            return z
         if n <= _BLOCK:
             self._pass_forward(x, z, 0, n, _layout.make_board(1))
             return z

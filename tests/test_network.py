@@ -1404,6 +1404,27 @@ def test_one_network_predicts_for_several_threads_at_once(n_threads, rng, dtype)
                 np.testing.assert_array_equal(one, other)
 
 
+def test_rows_that_are_predicted_at_the_same_time_share_no_memory(rng, monkeypatch):
+    """A second prediction begins within a first one; a third takes over what one of them had."""
+    net, x = Network(SIZES), rng.random((1, 6), np.float32)
+    net.logits(x)  # leaves memory for the next one
+    logits, memory = backprop.logits, []
+
+    def spy(*arguments):
+        memory.append((arguments[3], arguments[5]))
+        if len(memory) == 1:
+            net.logits(x)
+        logits(*arguments)
+
+    monkeypatch.setattr(backprop, "logits", spy)
+    found = net.logits(x), net.logits(x)
+    np.testing.assert_array_equal(*found)
+    assert len(memory) == 3
+    for first, second, third in zip(*memory, strict=True):
+        assert not np.shares_memory(first, second)
+        assert third is first or third is second
+
+
 @pytest.mark.parametrize(
     "optimizer", [fastbp.SGD(0.1), fastbp.SGD(0.1, nesterov=True), fastbp.Adam()]
 )
