@@ -1,5 +1,6 @@
-"""The rules of asv's suite, and the verdict on two commits."""
+"""The rules of asv's suite, the comparison with other libraries, and the verdict on two commits."""
 
+import argparse
 import contextlib
 import importlib
 import math
@@ -76,6 +77,101 @@ def test_a_version_without_any_part_is_skipped(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     assert "this version has no fastbp.kernels.softmax" in run.stdout
     assert "this version has no fastbp.Network" in run.stdout
+
+
+@pytest.fixture
+def comparison(monkeypatch):
+    """Imports a module of the comparison with other libraries."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return lambda name: importlib.import_module(f"comparison.{name}")
+
+
+@pytest.mark.parametrize(
+    ("vectors", "a_cycle", "n_cores", "expected"),
+    [
+        (("AVX-512", 512), 1.07, 1, "AVX-512, one 512-bit multiply-add a cycle, 1 core"),
+        (("AVX-512", 512), 1.93, 2, "AVX-512, two 512-bit multiply-adds a cycle, 2 cores"),
+        (
+            *(("AVX2", 256), 2.0, 1),
+            "AVX2, two 256-bit multiply-adds a cycle (the goals are for one or two of 512 bits), "
+            "1 core",
+        ),
+        (
+            *(("NEON", 128), 3.9, 1),
+            "NEON, 4 128-bit multiply-adds a cycle (the goals are for one or two of 512 bits), "
+            "1 core",
+        ),
+    ],
+)
+def test_processors_have_a_description(
+    vectors, a_cycle, n_cores, expected, comparison, monkeypatch
+):
+    machine = comparison("machine")
+    rates = machine.Rates(2e9, 1e9, "somebody's", a_cycle)
+    monkeypatch.setattr(machine, "vectors", lambda: vectors)
+    monkeypatch.setattr(machine, "multiply_add_rates", lambda: rates)
+    monkeypatch.setattr(machine, "cores", lambda: list(range(n_cores)))
+    assert machine.description() == f"{machine.model_name()}, {expected}"
+
+
+def test_this_processor_is_known(comparison):
+    machine = comparison("machine")
+    assert machine.vectors() in machine.VECTORS.values()
+    assert len(machine.model_name()) > len(" ()")
+    assert machine.cores()
+
+
+@pytest.mark.parametrize("n_chains", [1, 12])
+def test_multiply_adds_in_registers_are_made(n_chains, comparison):
+    """Each chain tends to 2, the fixed point of x / 2 + 1."""
+    machine = comparison("machine")
+    call, multiply_adds = machine.in_registers(n_chains)
+    assert call() == 2 * n_chains
+    lanes = machine.vectors()[1] // 32
+    assert multiply_adds % (n_chains * lanes) == 0
+    assert multiply_adds >= 1e5 * n_chains * lanes
+
+
+def test_products_are_compared(comparison, monkeypatch, capsys):
+    products, machine = comparison("products"), comparison("machine")
+    rates = machine.Rates(1e9, 2e9, "somebody's", 1.0)
+    monkeypatch.setattr(products, "multiply_add_rates", lambda: rates)
+    monkeypatch.setattr(products, "PRODUCTS", [(3, 7, 5), (1, 2, 3)])
+    monkeypatch.setattr(products, "BLOCK_SECONDS", 0)
+    results = products.report(argparse.Namespace(rounds=1))
+    assert [result.title for result in results] == [
+        f"{product} {shape} {dtype}"
+        for dtype in ("float32", "float64")
+        for shape in ((3, 7, 5), (1, 2, 3))
+        for product in ("forward", "weight gradient", "hidden error")
+    ]
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert len(table) == 2 + len(results)
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_products_that_differ_are_not_compared(comparison):
+    for job in comparison("products").jobs([(3, 7, 5)], ["float32", "float64"]):
+        right = job.candidates["fastbp"]().copy()
+        wrong = right.copy()
+        wrong[-1, -1] += 0.01
+        job.candidates["another"] = lambda right=right: right
+        job.prove_equal()
+        job.candidates["another"] = lambda wrong=wrong: wrong
+        with pytest.raises(AssertionError, match=rf"{job.name} \(3, 7, 5\) float.*: another"):
+            job.prove_equal()
+
+
+def test_rows_are_compared(comparison):
+    rows = comparison("rows")
+    jobs = list(rows.jobs([(128, 10)]))
+    assert [job.title for job in jobs] == [f"{name} (128, 10)" for name in rows.JOBS]
+    for job in jobs:
+        job.prove_equal()
+        right = job.candidates["fastbp"]()
+        job.candidates["another"] = lambda right=right: tuple(1.01 * array for array in right)
+        with pytest.raises(AssertionError, match="another"):
+            job.prove_equal()
 
 
 class Side:

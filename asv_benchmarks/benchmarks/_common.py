@@ -11,6 +11,8 @@ from comparison.memory import on_a_page
 
 DTYPES = ["float32", "float64"]
 
+# By what they are called: batch x fan_in x fan_out.
+PRODUCTS = {" x ".join(map(str, shape)): shape for shape in sizes.PRODUCTS}
 # By what they are called: layers x batch.
 SIZES = {str(size): size for size in sizes.SIZES}
 # Steps of the epoch that is timed.

@@ -9,8 +9,9 @@ import importlib
 import importlib.util
 import os
 
-from ._common import SIZES, STEPS, numbers, part
+from ._common import DTYPES, PRODUCTS, SIZES, STEPS, numbers, part
 
+FEW_PRODUCTS = ["32 x 784 x 100", "128 x 512 x 512", "512 x 2048 x 2048"]
 ROUNDS = 7
 BLOCK_SECONDS = 0.01
 EPOCH_SECONDS = 0.02
@@ -51,6 +52,14 @@ class _OnOneCore:
         }
         return 1 / self.timing.take_turns(blocks, calls, ROUNDS).ratio(implementation)
 
+    def ratio_of(self, job, implementation):
+        """Of a job of `comparison`, its results proved equal first."""
+        job.candidates = pick(job.candidates, implementation)
+        job.prove_equal()
+        repeated = self.timing.repeated
+        blocks = {name: repeated(call) for name, call in job.candidates.items()}
+        return self.ratio(blocks, implementation)
+
 
 class Rows(_OnOneCore):
     """The checked functions over rows of logits."""
@@ -59,22 +68,46 @@ class Rows(_OnOneCore):
     param_names = ("rows x classes", "dtype", "threads", "implementation")
 
     def setup(self, shape, dtype, n_threads, implementation):
-        super().setup(implementation, "softmax", "softmax_cross_entropy")
-        self.cost_and_gradient, self.softmax = comparison("rows").jobs([numbers(shape)])
-        for job in (self.cost_and_gradient, self.softmax):
-            job.candidates = pick(job.candidates, implementation)
-            job.prove_equal()
+        names = "softmax_cross_entropy", "softmax", "log_softmax", "logsumexp", "cross_entropy"
+        super().setup(implementation, *names)
+        rows = comparison("rows")
+        self.jobs = dict(zip(rows.JOBS, rows.jobs([numbers(shape)]), strict=True))
 
     def track_cost_and_gradient(self, shape, dtype, n_threads, implementation):
-        return self.ratio_of(self.cost_and_gradient, implementation)
+        return self.ratio_of(self.jobs["cost and gradient"], implementation)
 
     def track_softmax(self, shape, dtype, n_threads, implementation):
-        return self.ratio_of(self.softmax, implementation)
+        return self.ratio_of(self.jobs["softmax"], implementation)
 
-    def ratio_of(self, job, implementation):
-        repeated = self.timing.repeated
-        blocks = {name: repeated(call) for name, call in job.candidates.items()}
-        return self.ratio(blocks, implementation)
+    def track_log_softmax(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["log_softmax"], implementation)
+
+    def track_logsumexp(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["logsumexp"], implementation)
+
+    def track_cost(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["cost"], implementation)
+
+
+class Products(_OnOneCore):
+    """The checked functions of a layer's products."""
+
+    params = (FEW_PRODUCTS, DTYPES, [1], ["torch"])
+    param_names = ("batch x fan_in x fan_out", "dtype", "threads", "implementation")
+
+    def setup(self, shape, dtype, n_threads, implementation):
+        super().setup(implementation, "dense", "weight_gradient", "hidden_error")
+        jobs = comparison("products").jobs([PRODUCTS[shape]], [dtype])
+        self.jobs = {job.name: job for job in jobs}
+
+    def track_forward(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["forward"], implementation)
+
+    def track_weight_gradient(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["weight gradient"], implementation)
+
+    def track_hidden_error(self, shape, dtype, n_threads, implementation):
+        return self.ratio_of(self.jobs["hidden error"], implementation)
 
 
 class Steps(_OnOneCore):
@@ -146,3 +179,34 @@ class MultiplyAdds(_OnOneCore):
         }
         in_an_epoch = self.size.steps * self.size.multiply_adds
         return self.ratio(blocks, "numpy", EPOCH_SECONDS) * self.multiply_adds / in_an_epoch
+
+
+class MultiplyAddsOfProducts(_OnOneCore):
+    """The products of a layer against as many multiply-adds of float32 that need no memory.
+
+    The reciprocal of the share of the machine's multiply-add rate; in float64 twice that.
+    """
+
+    params = (FEW_PRODUCTS[1:], DTYPES, [1])
+    param_names = ("batch x fan_in x fan_out", "dtype", "threads")
+    unit = "time of a product / time of its multiply-adds in registers"
+
+    def setup(self, shape, dtype, n_threads):
+        super().setup("numba", "dense", "weight_gradient", "hidden_error")
+        jobs = comparison("products").jobs([PRODUCTS[shape]], [dtype])
+        self.jobs = {job.name: job for job in jobs}
+        self.in_registers, self.multiply_adds = comparison("machine").in_registers()
+
+    def track_forward(self, shape, dtype, n_threads):
+        return self.share_of(self.jobs["forward"])
+
+    def track_weight_gradient(self, shape, dtype, n_threads):
+        return self.share_of(self.jobs["weight gradient"])
+
+    def track_hidden_error(self, shape, dtype, n_threads):
+        return self.share_of(self.jobs["hidden error"])
+
+    def share_of(self, job):
+        calls = {"fastbp": job.candidates["fastbp"], "registers": self.in_registers}
+        blocks = {name: self.timing.repeated(call) for name, call in calls.items()}
+        return self.ratio(blocks, "registers") * self.multiply_adds / job.multiply_adds

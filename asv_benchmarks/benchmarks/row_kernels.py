@@ -50,6 +50,16 @@ class LogSumExp(_Rows):
         return self.z[rows], self.loss[rows]
 
 
+class Cost(_Rows):
+    """One label a row."""
+
+    name = "kernels.cross_entropy"
+    params = (FEW_SHAPES, DTYPES)
+
+    def arguments(self, rows):
+        return self.z[rows], self.labels[rows], self.row_weight, self.loss[rows]
+
+
 class CostAndGradient(_Rows):
     """One label a row."""
 

@@ -71,13 +71,11 @@ def versions() -> str:
     return "\n".join(lines)
 
 
-def matrix_product(
-    multiply=np.matmul, wrap=np.asarray, dtype="float32"
-) -> tuple[Callable[[], object], int]:
-    """A large matrix product, and how many multiply-adds a call of it makes."""
+def matrix_product(multiply=np.matmul, wrap=np.asarray) -> tuple[Callable[[], object], int]:
+    """A large float32 matrix product, and how many multiply-adds a call of it makes."""
     n = 1024
-    left, right = map(wrap, np.random.default_rng(0).random((2, n, n), dtype))
-    product = wrap(np.empty((n, n), dtype))
+    left, right = map(wrap, np.random.default_rng(0).random((2, n, n), np.float32))
+    product = wrap(np.empty((n, n), np.float32))
     return lambda: multiply(left, right, out=product), n**3
 
 
@@ -115,13 +113,13 @@ def model_name() -> str:
     return f"{name} ({llvmlite.binding.get_host_cpu_name()})"
 
 
-def in_registers(n_chains: int, bits: int) -> Callable[[int], object]:
-    """A compiled loop of float32 multiply-adds, ``n_chains`` vectors a turn, none from memory.
+def in_registers(n_chains: int = CHAINS) -> tuple[Callable[[], object], int]:
+    """A compiled loop of float32 multiply-adds that needs no memory, and how many a call makes.
 
-    The vectors are written out: of itself LLVM uses half the width of some processors.
+    Each turn multiplies and adds to ``n_chains`` vectors, which wait for themselves alone. They are
+    written out: of itself LLVM uses half the width of some processors.
     """
-    float32 = ir.FloatType()
-    vector = ir.VectorType(float32, bits // 32)
+    n_turns, vector = 100_000, ir.VectorType(ir.FloatType(), vectors()[1] // 32)
 
     @intrinsic
     def multiply_adds(typing_context, n_turns):
@@ -143,7 +141,8 @@ def in_registers(n_chains: int, bits: int) -> Callable[[int], object]:
 
         return numba.float32(numba.intp), generate
 
-    return numba.njit(lambda n_turns: multiply_adds(n_turns))
+    loop = numba.njit(lambda n_turns: multiply_adds(n_turns))
+    return lambda: loop(n_turns), n_turns * n_chains * vector.count
 
 
 @dataclass(frozen=True)
@@ -170,12 +169,9 @@ class Rates:
 @cache
 def multiply_add_rates(rounds: int = 20) -> Rates:
     """Measure what float32 multiply-adds reach here: in registers, and in a matrix product."""
-    n_turns, (_, bits) = 100_000, vectors()
-    chains = {n: in_registers(n, bits) for n in (1, CHAINS)}
-    lanes = n_turns * bits // 32
     candidates = {
-        "one chain": (lambda: chains[1](n_turns), lanes),
-        "registers": (lambda: chains[CHAINS](n_turns), CHAINS * lanes),
+        "one chain": in_registers(1),
+        "registers": in_registers(),
         "NumPy's BLAS, 1024 x 1024 x 1024": matrix_product(),
         "dense_forward, 256 x 512 x 512": layer(),
     }

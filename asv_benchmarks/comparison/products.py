@@ -74,7 +74,8 @@ def report(options) -> list[Result]:
         *(f"{name} / fastbp" for name in peers),
         *("goal", "met", "% of rate"),
     )
-    return [measure(job, peers, rates.limit, options.rounds or ROUNDS) for job in jobs()]
+    rounds = options.rounds or ROUNDS
+    return [measure(job, peers, rates.limit, rounds) for job in jobs(PRODUCTS, DTYPES)]
 
 
 def measure(job: Job, peers: list[str], float32_rate: float, rounds: int) -> Result:
@@ -94,9 +95,7 @@ def measure(job: Job, peers: list[str], float32_rate: float, rounds: int) -> Res
     return Result("products", job.title, GOAL, is_met, timing.medians())
 
 
-def jobs(
-    shapes: Iterable[tuple[int, int, int]] = PRODUCTS, dtypes: Iterable[str] = DTYPES
-) -> Iterator[Job]:
+def jobs(shapes: Iterable[tuple[int, int, int]], dtypes: Iterable[str]) -> Iterator[Job]:
     for dtype in dtypes:
         for shape in shapes:
             yield from jobs_of_a_layer(shape, dtype)
