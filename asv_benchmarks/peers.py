@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # with the cores that each is about
@@ -49,6 +50,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, help="of timing; each family has its own default, mnist one an epoch"
     )
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="of one core, count only the time that this process has it: for a busy machine",
+    )
     parser.add_argument("--sizes", metavar="ID,ID", help="train these only, such as XS,S")
     parser.add_argument("--compile", action="store_true", help="train with torch.compile, too")
     parser.add_argument(
@@ -62,6 +68,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.family) - set(FAMILIES):
         parser.error(f"no such family: {', '.join(sorted(unknown))}")
+    if options.cpu_time and options.cores != "1":
+        parser.error("--cpu-time is for one core: the time of several would be added up")
     options.sizes = options.sizes.split(",") if options.sizes else None
     return options
 
@@ -86,7 +94,9 @@ def run(options: argparse.Namespace) -> bool:
     machine = importlib.import_module("comparison.machine")
     machine.set_threads(options.cores)
     print(machine.versions())
-    processor = machine.description()
+    if options.cpu_time:
+        importlib.import_module("comparison.timing").clock = time.process_time
+    processor = f"{machine.description()}{', CPU time' if options.cpu_time else ''}"
     results = []
     for name in options.family:
         print(f"\n## {name}\n\n{processor}\n")

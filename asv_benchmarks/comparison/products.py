@@ -27,8 +27,8 @@ from comparison.timing import (
 
 torch = OptionalModule("torch")
 
-ROUNDS = 15
-BLOCK_SECONDS = 5e-3
+ROUNDS = 25
+BLOCK_SECONDS = 1e-3
 GOAL = 1.0  # torch / fastbp
 TOLERANCE = {"float32": 1e-4, "float64": 1e-12}  # of the largest element
 DTYPES = tuple(TOLERANCE)
