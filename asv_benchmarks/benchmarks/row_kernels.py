@@ -39,12 +39,10 @@ class Softmax(_Rows):
 
 class LogSoftmax(Softmax):
     name = "kernels.log_softmax"
-    params = (FEW_SHAPES, DTYPES)
 
 
 class LogSumExp(_Rows):
     name = "kernels.logsumexp"
-    params = (FEW_SHAPES, DTYPES)
 
     def arguments(self, rows):
         return self.z[rows], self.loss[rows]
@@ -54,7 +52,6 @@ class Cost(_Rows):
     """One label a row."""
 
     name = "kernels.cross_entropy"
-    params = (FEW_SHAPES, DTYPES)
 
     def arguments(self, rows):
         return self.z[rows], self.labels[rows], self.row_weight, self.loss[rows]
