@@ -14,18 +14,30 @@ the array's length.
 """
 
 from fastbp._llvm.arithmetic import (
+    biased_power_of_two,
     binary_exponent,
     fma,
     larger,
     magnitude,
+    not_below,
     polynomial,
     power_of_two,
+    scaled_near,
     select,
     square_root,
 )
 from fastbp._llvm.atomics import count, count_below, publish, seen, wait_for
 from fastbp._llvm.conversion import convert, fill, is_double, lane, pick, scalar, widen
-from fastbp._llvm.folds import any_lane, every_lane, first_lane, max_lanes, sum_lanes
+from fastbp._llvm.folds import (
+    add_sums,
+    any_lane,
+    every_lane,
+    first_lane,
+    max_lanes,
+    max_of_vectors,
+    sum_lanes,
+    sum_of_vectors,
+)
 from fastbp._llvm.memory import (
     at,
     flat,
@@ -43,12 +55,14 @@ from fastbp._llvm.memory import (
     width,
 )
 from fastbp._llvm.products import add_products, descend, descent_height, panel_width, tile_height
-from fastbp._llvm.turned import load_turned, store_turned, turn
+from fastbp._llvm.turned import load_transposed, store_transposed, turn
 
 __all__ = [
     "add_products",
+    "add_sums",
     "any_lane",
     "at",
+    "biased_power_of_two",
     "binary_exponent",
     "convert",
     "count",
@@ -67,9 +81,11 @@ __all__ = [
     "load",
     "load_first",
     "load_like",
-    "load_turned",
+    "load_transposed",
     "magnitude",
     "max_lanes",
+    "max_of_vectors",
+    "not_below",
     "offset",
     "panel_width",
     "pick",
@@ -80,14 +96,16 @@ __all__ = [
     "put",
     "row",
     "scalar",
+    "scaled_near",
     "seen",
     "select",
     "square_root",
     "stack_row",
     "store",
     "store_first",
-    "store_turned",
+    "store_transposed",
     "sum_lanes",
+    "sum_of_vectors",
     "tile_height",
     "turn",
     "wait_for",

@@ -51,6 +51,12 @@ def larger(x: Any, y: Any) -> Any:
     return np.where(x > y, x, y)[()]
 
 
+@primitive(elementwise(lambda b, x, y: b.fcmp_unordered(">=", x, y), mask_lanes, 2))
+def not_below(x: Any, y: Any) -> Any:
+    """A mask: not x < y, which is set for NaN."""
+    return ~(x < y)
+
+
 def _emit_select(_typing: Any, mask: Any, x: Any, y: Any) -> Any:
     lanes = x if isinstance(x, Lanes) else y
     if not isinstance(lanes, Lanes):
@@ -73,11 +79,16 @@ def select(mask: Any, x: Any, y: Any) -> Any:
 
 
 def _estrin(terms: list[Any], x: Any, multiply_add: Callable[..., Any], square: Any) -> Any:
-    """Polynomial by Estrin's scheme: pairs first, so that steps wait for each other less often."""
+    """Polynomial by Estrin's scheme: pairs first, so that steps wait for each other less often.
+
+    An odd last term joins the one before it, and needs no power of its own.
+    """
     powers = x
     while len(terms) > 1:
+        if len(terms) % 2:
+            terms = [*terms[:-2], multiply_add(terms[-1], powers, terms[-2])]
         pairs = [multiply_add(terms[i + 1], powers, terms[i]) for i in range(0, len(terms) - 1, 2)]
-        terms = pairs + terms[2 * len(pairs) :]
+        terms = pairs
         powers = square(powers) if len(terms) > 1 else powers
     return terms[0]
 
@@ -152,6 +163,56 @@ def power_of_two(shifted: Any, step: Any) -> Any:
         biased = np.nan_to_num(np.asarray(step, shifted.dtype)).astype(kind) + bias
         exponent = np.left_shift(bits, kind(shift)) + np.left_shift(biased, kind(shift))
     return exponent.view(shifted.dtype)[()]
+
+
+def _emit_biased_power_of_two(_typing: Any, shifted: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        ints = int_type(shifted)
+        bits = constant(ints, _mantissa_bits(shifted))
+        return builder.bitcast(builder.shl(builder.bitcast(args[0], ints), bits), args[0].type)
+
+    return shifted(shifted), codegen
+
+
+@primitive(_emit_biased_power_of_two)
+def biased_power_of_two(shifted: Any) -> Any:
+    """2**n, where ``shifted`` is 1.5 * 2**(mantissa bits) + n + the exponent's bias.
+
+    A single shift: right while 2**n is a normal number; otherwise any number comes out.
+    """
+    bits, kind, shift = _python_bits(shifted)
+    return np.left_shift(bits, kind(shift)).view(shifted.dtype)[()]
+
+
+def _emit_scaled_near(_typing: Any, x: Any, y: Any) -> Any:
+    result = types.UniTuple(x, 2)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        ints, mantissa_bits = int_type(x), constant(int_type(x), 52)
+        x_bits, y_bits = (builder.bitcast(v, ints) for v in args)
+        apart = builder.add(builder.sub(y_bits, x_bits), constant(ints, 1 << 51))
+        k = builder.ashr(apart, mantissa_bits)
+        scaled = builder.add(x_bits, builder.shl(k, mantissa_bits))
+        # k becomes a number as the lowest bits of 1.5 * 2**52, which is then taken away
+        rounder = constant(args[0].type, 1.5 * 2.0**52)
+        shifted = builder.add(k, builder.bitcast(rounder, ints))
+        k = builder.fsub(builder.bitcast(shifted, args[0].type), rounder)
+        return context.make_tuple(builder, result, [k, builder.bitcast(scaled, args[0].type)])
+
+    return result(x, y), codegen
+
+
+@primitive(_emit_scaled_near)
+def scaled_near(x: Any, y: Any) -> Any:
+    """k, and 2**k x within a factor of 1.51 of y; x and y are float64, positive and normal.
+
+    For NaN any numbers come out.
+    """
+    x_bits, y_bits = np.asarray(x).view(np.int64), np.asarray(y).view(np.int64)
+    with np.errstate(all="ignore"):
+        k = (y_bits - x_bits + np.int64(1 << 51)) >> np.int64(52)
+        scaled = x_bits + (k << np.int64(52))
+    return k.astype(np.float64)[()], scaled.view(np.float64)[()]
 
 
 def _emit_binary_exponent(_typing: Any, x: Any) -> Any:

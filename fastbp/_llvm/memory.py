@@ -10,6 +10,7 @@ from fastbp._llvm.bind import primitive
 from fastbp._llvm.lanes import (
     INT32,
     INT64,
+    LANES_BYTES,
     Lanes,
     Row,
     as_lanes,
@@ -64,7 +65,9 @@ def _emit_stack_row(_typing: Any, like: Any, registers: Any) -> Any:
     size = registers.literal_value * register_of(like).count
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
+        scratch = cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
+        scratch.align = LANES_BYTES  # no vector of it lies across two cache lines
+        return scratch
 
     return Row(like.dtype)(like, registers), codegen
 
@@ -157,9 +160,12 @@ def write_lanes(builder: Any, row: Any, start: Any, value: Any) -> None:
 
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """Mask of the first ``count`` lanes; none for a count below one."""
-    vector = ir.VectorType(INT64, lanes)
-    index = ir.Constant(vector, list(range(lanes)))
-    return builder.icmp_signed("<", index, splat(builder, count, lanes))
+    # 32-bit numbers: one comparison serves all lanes of a vector
+    none, every = constant(INT64, 0), constant(INT64, lanes)
+    count = builder.select(builder.icmp_signed("<", count, every), count, every)
+    count = builder.select(builder.icmp_signed("<", none, count), count, none)
+    index = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", index, splat(builder, builder.trunc(count, INT32), lanes))
 
 
 def _masked_suffix(vector: Any) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
 from fastbp._llvm.bind import primitive
 from fastbp._llvm.lanes import (
@@ -17,7 +17,6 @@ from fastbp._llvm.lanes import (
     splat,
 )
 from fastbp._llvm.memory import (
-    element,
     first_lanes,
     masked_load,
     masked_store,
@@ -43,89 +42,87 @@ def _turn(builder: Any, registers: list[Any]) -> list[Any]:
     return registers
 
 
-def _row_pointers(
-    context: Any, builder: Any, array: Any, value: Any, i: Any, j: Any, n: int
-) -> Any:
-    """Address of column ``j`` in the ``n`` rows from ``i``, with whether each row exists.
-
-    A row past the end stands for the last one, so that every address is a valid one.
-    """
-    made = context.make_array(array)(context, builder, value)
-    last = builder.sub(cgutils.unpack_tuple(builder, made.shape, 2)[0], constant(INT64, 1))
+def _row_pointers(builder: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, n: int) -> Any:
+    """Addresses of a column in ``n`` rows; the last of ``n_rows`` stands for those beyond it."""
+    first = builder.gep(rows, [column])
+    last = builder.sub(n_rows, constant(INT64, 1))
     for r in range(n):
-        row = builder.add(i, constant(INT64, r))
-        exists = builder.icmp_signed("<=", row, last)
-        row = builder.select(exists, row, last)
-        yield element(context, builder, array, value, row, j), exists
+        number = constant(INT64, r)
+        number = builder.select(builder.icmp_signed("<", number, last), number, last)
+        yield builder.gep(first, [builder.mul(number, pitch)])
 
 
-def _columns_from(context: Any, builder: Any, array: Any, value: Any, j: Any) -> Any:
-    made = context.make_array(array)(context, builder, value)
-    return builder.sub(cgutils.unpack_tuple(builder, made.shape, 2)[1], j)
-
-
-def _emit_load_turned(_typing: Any, array: Any, i: Any, j: Any, tile: Any) -> Any:
-    lanes = register_of(array)
+def _emit_load_transposed(
+    _typing: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any
+) -> Any:
+    lanes = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, i, j, tile_value = args
-        mask = first_lanes(builder, _columns_from(context, builder, array, value, j), lanes.count)
+        rows, pitch, n_rows, column, tile = args
+        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
         zeros = constant(ir_type(lanes), 0.0)
-        rows = [
-            masked_load(builder, pointer, mask, zeros)
-            for pointer, _ in _row_pointers(context, builder, array, value, i, j, lanes.count)
-        ]
-        start = builder.mul(j, constant(INT64, lanes.count))
-        for c, column in enumerate(_turn(builder, rows)):
+        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        square = [masked_load(builder, pointer, mask, zeros) for pointer in pointers]
+        start = builder.mul(column, constant(INT64, lanes.count))
+        for c, vector in enumerate(_turn(builder, square)):
             position = builder.add(start, constant(INT64, c * lanes.count))
-            write_lanes(builder, tile_value, position, column)
+            write_lanes(builder, tile, position, vector)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, tile), codegen
+    n = types.intp
+    return types.void(rows, n, n, n, tile), codegen
 
 
-@primitive(_emit_load_turned)
-def load_turned(array: Any, i: Any, j: Any, tile: Any) -> None:
-    """Put the square of ``array`` at row i, column j into the tile's registers j, j + 1, ...
+@primitive(_emit_load_transposed)
+def load_transposed(rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any) -> None:
+    """Put a square of ``n_rows`` rows from ``column`` on into the tile's vectors from there on.
 
-    Each lane holds a row.  Lanes past the last row repeat it; registers past the last column are
-    zero.
+    Each lane holds a row of ``pitch`` numbers.  Lanes past the last row repeat it; vectors past the
+    last column are zero.
     """
-    count = lane_count(array.dtype)
-    square = np.zeros((count, count), array.dtype)
-    block = array[i : i + count, j : j + count]
-    square[: block.shape[0], : block.shape[1]] = block
-    square[block.shape[0] :] = square[block.shape[0] - 1]
-    tile[j * count : (j + count) * count] = square.T.ravel()
+    count = lane_count(rows.dtype)
+    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    square = np.zeros((count, count), rows.dtype)
+    square[:n_rows, : held.shape[1]] = held
+    square[n_rows:] = square[n_rows - 1]
+    tile[column * count : (column + count) * count] = square.T.ravel()
 
 
-def _emit_store_turned(_typing: Any, tile: Any, array: Any, i: Any, j: Any) -> Any:
-    lanes = register_of(array)
+def _emit_store_transposed(
+    _typing: Any, tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any
+) -> Any:
+    lanes = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        tile_value, value, i, j = args
-        start = builder.mul(j, constant(INT64, lanes.count))
-        columns = []
+        tile, rows, pitch, n_rows, column = args
+        start = builder.mul(column, constant(INT64, lanes.count))
+        square = []
         for c in range(lanes.count):
             position = builder.add(start, constant(INT64, c * lanes.count))
-            columns.append(read_lanes(builder, tile_value, position, lanes))
-        width = _columns_from(context, builder, array, value, j)
-        pointers = _row_pointers(context, builder, array, value, i, j, lanes.count)
-        for row, (pointer, exists) in zip(_turn(builder, columns), pointers, strict=True):
-            count = builder.select(exists, width, constant(INT64, 0))
-            masked_store(builder, row, pointer, first_lanes(builder, count, lanes.count))
+            square.append(read_lanes(builder, tile, position, lanes))
+        # a mask a row would cost as much as the transposition: the last row is written repeatedly
+        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
+        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        for row, pointer in zip(_turn(builder, square), pointers, strict=True):
+            masked_store(builder, row, pointer, mask)
         return context.get_dummy_value()
 
-    return types.void(tile, array, types.intp, types.intp), codegen
+    n = types.intp
+    return types.void(tile, rows, n, n, n), codegen
 
 
-@primitive(_emit_store_turned)
-def store_turned(tile: Any, array: Any, i: Any, j: Any) -> None:
-    """Write the tile's registers j, j + 1, ... back to ``array`` at row i, column j."""
-    count = lane_count(array.dtype)
-    block = array[i : i + count, j : j + count]
-    square = tile[j * count : (j + count) * count].reshape(count, count).T
-    block[...] = square[: block.shape[0], : block.shape[1]]
+@primitive(_emit_store_transposed)
+def store_transposed(tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any) -> None:
+    """Write the tile's vectors from ``column`` on back to ``n_rows`` rows of ``pitch`` numbers.
+
+    Lanes past the last row must hold what that row's lane does.
+    """
+    count = lane_count(rows.dtype)
+    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    square = tile[column * count : (column + count) * count].reshape(count, count).T
+    held[...] = square[:n_rows, : held.shape[1]]
+    repeated = square[n_rows:, : held.shape[1]]
+    assert np.array_equal(repeated, np.broadcast_to(held[-1], repeated.shape), equal_nan=True)
 
 
 def _emit_turn(

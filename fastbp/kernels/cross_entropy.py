@@ -16,10 +16,8 @@ from fastbp._llvm import (
     flat,
     fma,
     lane,
-    load,
     load_first,
     load_like,
-    load_turned,
     put,
     row,
     scalar,
@@ -27,40 +25,30 @@ from fastbp._llvm import (
     stack_row,
     store,
     store_first,
-    store_turned,
     sum_lanes,
     widen,
     width,
 )
-from fastbp.kernels.rows import (
+from fastbp.kernels.row_groups import (
     SHORT,
-    add_exactly,
-    exponentials,
-    exponentials_turned,
-    fetch_block,
-    frame,
-    largest,
-    largest_turned,
-    lifted_exp,
-    log_one_plus_ratio,
-    others_of,
-    others_of_turned,
-    quotient,
-    share_row,
-    share_turned,
-    shares,
+    TILE_VECTORS,
+    WIDE_VECTORS,
+    Group,
+    Scratch,
+    clear,
+    other_sums,
+    row_maxima,
+    row_sums,
+    rows_in_group,
+    write_shares,
+    write_tile,
 )
-from fastbp.kernels.softmax import log_total
+from fastbp.kernels.rows import add_exactly, exp_of_maximum, log_one_plus_ratio, share_parts
 
 
 @inlined
 def weight_of(row_weight, i):
     return row_weight[i] if row_weight.size else 1.0
-
-
-@inlined
-def float64_of(x):
-    return scalar(widen(lane(x)))
 
 
 @inlined
@@ -70,87 +58,68 @@ def fill_zero(error, n_classes):
 
 
 @inlined
-def long_rows(z, labels, row_weight, loss, delta, scale):
-    n, n_classes = z.shape
-    for i in range(n):
-        z_i, delta_i, label = row(z, i), row(delta, i), labels[i]
-        weight = weight_of(row_weight, i)
-        if label < 0 or weight == 0.0:
-            loss[i] = 0
-            fill_zero(delta_i, n_classes)
-            continue
-        m = largest(z_i, n_classes)
-        z_label = at(z_i, label)  # read now: delta may be z
-        top, total = exponentials(z_i, n_classes, m, delta_i)
-        others = others_of(delta_i, n_classes, top, total)
-        below, low = log_one_plus_ratio(others, top, delta_i)
-        gap = widen(lane(m)) - widen(lane(z_label))
-        loss[i] = scalar(weight * (gap + below + low))
-        not_label = others[0] + others[1]
-        if z_label != m:
-            not_label = (total[0] - widen(lane(at(delta_i, label)))) + total[1]
-        gain = scale * weight
-        share_row(delta_i, n_classes, shares(gain, top, total, delta_i))
-        put(delta_i, label, scalar(0.0 - not_label / (total[0] + total[1]) * gain))
+def label_logits(z, labels, group, wide):
+    """z_ik at the label of each row; lanes past the last row repeat it."""
+    for r in range(width(z)):
+        i = group.first + min(r, group.n_rows - 1)
+        put(wide, r, at(row(z, i), max(labels[i], 0)))
+    return convert(load_like(wide, 0, widen(fill(z, 0.0))), z)
 
 
 @inlined
-def short_rows(z, labels, row_weight, loss, delta, scale):
-    n, n_classes = z.shape
-    step = width(z)
-    tile = stack_row(z, SHORT)
-    at_label = stack_row(z, 1)
-    wide = stack_row(row_weight, 2)
+def row_weights(row_weight, z, group, wide):
+    """The weight of each row; lanes past the last row repeat it."""
     ones = widen(fill(z, 1.0))
-    for i in range(0, n, step):
-        held = min(step, n - i)
-        fetch_block(flat(z), flat(delta), (i + 2 * step) * n_classes, step * n_classes)
-        for k in range(0, n_classes, step):
-            load_turned(z, i, k, tile)
-        left_out = False
-        for r in range(step):
-            q = i + min(r, held - 1)
-            label = labels[q]
-            left_out |= label < 0
-            put(at_label, r, at(row(z, q), max(label, 0)))
-        weight = ones
-        if row_weight.size:
-            for r in range(step):
-                q = i + min(r, held - 1)
-                left_out |= row_weight[q] == 0.0
-                put(wide, r, row_weight[q])
-            weight = load_like(wide, 0, ones)
-        z_label = load(at_label, 0)
-        m = largest_turned(tile, n_classes)
-        top, total = exponentials_turned(tile, n_classes, m)
-        others = others_of_turned(tile, n_classes, top, total)
+    if not row_weight.size:
+        return ones
+    for r in range(width(z)):
+        put(wide, r, row_weight[group.first + min(r, group.n_rows - 1)])
+    return load_like(wide, 0, ones)
+
+
+@inlined
+def label_costs(m, z_label, log_sum, low, weight):
+    """w (ln(sum_k e**(z_k - m)) + m - z_label), in the dtype of the logits."""
+    return convert(weight * ((widen(m) - widen(z_label)) + log_sum + low), m)
+
+
+@inlined
+def _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed):
+    n, n_classes = z.shape
+    tile = stack_row(z, TILE_VECTORS)
+    scratch = Scratch(tile, tile, stack_row(widen(fill(z, 0.0)), WIDE_VECTORS))
+    if not transposed:
+        clear(scratch)
+    size = rows_in_group(z, transposed)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m = row_maxima(z, group, scratch)
+        z_label = label_logits(z, labels, group, scratch.wide)  # now: delta may be z
+        weight = row_weights(row_weight, z, group, scratch.wide)
+        sums = row_sums(z, delta, group, m, True, scratch)
+        others = other_sums(z, delta, group, sums, True, scratch)
+        row_scaling, top, total = sums
         gain = scale * weight
-        share_turned(tile, n_classes, shares(gain, top, total, tile))
-        for k in range(0, n_classes, step):
-            store_turned(tile, delta, i, k)
-        # what is left is one number a row: first the label's entry of the error
-        shift, floor, lift = frame(m)
-        e_label = widen(lifted_exp(z_label - shift, floor, lift)[0])
+        e_label, _ = exp_of_maximum(z_label, row_scaling)
         not_label = select(z_label == m, others[0] + others[1], (total[0] - e_label) + total[1])
-        store(wide, 0, 0.0 - quotient((not_label, 0.0 * not_label), total)[0] * gain)
-        for r in range(held):
-            put(row(delta, i + r), max(labels[i + r], 0), at(wide, r))
-        below, low = log_one_plus_ratio(others, top, tile)
-        cost = weight * ((widen(m) - widen(z_label)) + below + low)
-        store_first(flat(loss), i, convert(cost, tile), held)
-        if left_out:
-            for q in range(i, i + held):
-                if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
-                    loss[q] = 0
-                    fill_zero(row(delta, q), n_classes)
+        store(scratch.wide, 0, 0.0 - not_label * (gain / total[0]))
+        log_sum, low = log_one_plus_ratio(others, top, z)
+        store_first(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
+        write_shares(delta, group, share_parts(gain, top, total, z), scratch)
+        for r in range(group.n_rows):
+            q = i + r
+            if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
+                loss[q] = 0
+                fill_zero(row(delta, q), n_classes)
+            else:
+                put(row(delta, q), labels[q], at(scratch.wide, r))
 
 
 @inlined
 def label_rows(z, labels, row_weight, loss, delta, scale):
-    if z.shape[1] <= SHORT:
-        short_rows(z, labels, row_weight, loss, delta, scale)
-    else:
-        long_rows(z, labels, row_weight, loss, delta, scale)
+    """`softmax_cross_entropy` in a single loop, which compiles faster than two and runs slower."""
+    transposed = z.shape[1] <= SHORT
+    _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed)
 
 
 @kernel
@@ -184,7 +153,11 @@ def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
     >>> loss, z
     (array([0.69314718]), array([[ 0.5, -0.5]]))
     """
-    label_rows(z, labels, row_weight, loss, delta, scale)
+    # two loops: a flag known to the compiler leaves the constants of each in registers
+    if z.shape[1] <= SHORT:
+        _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, True)
+    else:
+        _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, False)
 
 
 @inlined
@@ -208,32 +181,76 @@ def target_sums(z_i, y_i, n_classes, m):
 
 
 @inlined
+def _sums_of_targets(z, y, group, m, scratch):
+    """`target_sums` of each row."""
+    step = width(z)
+    store(scratch.e, 0, m)
+    for r in range(group.n_rows):
+        i = group.first + r
+        y_sum, gap = target_sums(row(z, i), row(y, i), z.shape[1], at(scratch.e, r))
+        put(scratch.wide, r, y_sum)
+        put(scratch.wide, step + r, gap)
+    zeros = widen(fill(z, 0.0))
+    return load_like(scratch.wide, 0, zeros), load_like(scratch.wide, step, zeros)
+
+
+@inlined
+def _target_error(y_i, delta_i, n_classes, of_row, gain):
+    """Replace a row's e_k by gain (a_k sum(y) - y_k)."""
+    y_sum, share, e_top, not_top, total, lost = of_row
+    step = width(delta_i)
+    for k in range(0, n_classes, step):
+        e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
+        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+        not_k = select(e_k == e_top, not_top, (total - e_k) + lost)
+        d_k = select(y_k == y_sum, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
+        store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
+
+
+@inlined
 def target_rows(z, y, row_weight, loss, delta, scale):
     n, n_classes = z.shape
-    step = width(z)
-    for i in range(n):
-        z_i, y_i, delta_i = row(z, i), row(y, i), row(delta, i)
-        weight = weight_of(row_weight, i)
-        if weight == 0.0:
-            loss[i] = 0
-            fill_zero(delta_i, n_classes)
-            continue
-        m = largest(z_i, n_classes)
-        held, gaps = target_sums(z_i, y_i, n_classes, m)
-        top, total = exponentials(z_i, n_classes, m, delta_i)
-        others = others_of(delta_i, n_classes, top, total)
-        below, low = log_one_plus_ratio(others, top, delta_i)
-        loss[i] = weight * (held * scalar(below + low) + gaps)
-        not_top, e_top = scalar(others[0] + others[1]), scalar(widen(convert(top[0], delta_i)))
-        all_of_them, all_lost = scalar(total[0]), scalar(total[1])
-        gain = scale * weight
-        share = held / (all_of_them + all_lost)
-        for k in range(0, n_classes, step):
-            e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
-            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            not_k = select(e_k == e_top, not_top, (all_of_them - e_k) + all_lost)
-            d_k = select(y_k == held, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
-            store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
+    step, transposed = width(z), n_classes <= SHORT
+    tile, wide = stack_row(z, TILE_VECTORS), stack_row(widen(fill(z, 0.0)), WIDE_VECTORS)
+    scratch = Scratch(tile, tile, wide)
+    targets_scratch = Scratch(tile, stack_row(z, 1), wide)
+    if not transposed:
+        clear(scratch)
+    size = rows_in_group(z, transposed)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m = row_maxima(z, group, scratch)
+        y_sum, gaps = _sums_of_targets(z, y, group, m, targets_scratch)
+        sums = row_sums(z, delta, group, m, True, scratch)
+        others = other_sums(z, delta, group, sums, True, scratch)
+        if transposed:
+            write_tile(tile, delta, group)
+        _, top, total = sums
+        log_sum, low = log_one_plus_ratio(others, top, z)
+        store(wide, 0, y_sum * (log_sum + low) + gaps)
+        store(wide, step, y_sum)
+        store(wide, 2 * step, y_sum / (total[0] + total[1]))
+        store(wide, 3 * step, widen(convert(top[0], z)))
+        store(wide, 4 * step, others[0] + others[1])
+        store(wide, 5 * step, total[0])
+        store(wide, 6 * step, total[1])
+        for r in range(group.n_rows):
+            q = i + r
+            weight = weight_of(row_weight, q)
+            if weight == 0.0:
+                loss[q] = 0
+                fill_zero(row(delta, q), n_classes)
+            else:
+                loss[q] = weight * at(wide, r)
+                of_row = (
+                    at(wide, step + r),
+                    at(wide, 2 * step + r),
+                    at(wide, 3 * step + r),
+                    at(wide, 4 * step + r),
+                    at(wide, 5 * step + r),
+                    at(wide, 6 * step + r),
+                )
+                _target_error(row(y, q), row(delta, q), n_classes, of_row, scale * weight)
 
 
 @kernel
@@ -294,16 +311,27 @@ def cross_entropy(z, labels, row_weight, loss):
     array([3.72007598e-44])
     """
     n, n_classes = z.shape
-    for i in range(n):
-        weight = weight_of(row_weight, i)
-        if labels[i] < 0 or weight == 0.0:
-            loss[i] = 0
-            continue
-        z_i = row(z, i)
-        m = largest(z_i, n_classes)
-        below, below_low = log_total(z_i, n_classes, m, z_i)
-        gap = float64_of(m) - float64_of(at(z_i, labels[i]))
-        loss[i] = weight * (gap + below + below_low)
+    transposed = n_classes <= SHORT
+    size = rows_in_group(z, transposed)
+    scratch = Scratch(
+        stack_row(z, TILE_VECTORS),
+        stack_row(z, TILE_VECTORS),
+        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+    )
+    if not transposed:
+        clear(scratch)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m = row_maxima(z, group, scratch)
+        z_label = label_logits(z, labels, group, scratch.wide)
+        weight = row_weights(row_weight, z, group, scratch.wide)
+        sums = row_sums(z, z, group, m, False, scratch)
+        others = other_sums(z, z, group, sums, False, scratch)
+        log_sum, low = log_one_plus_ratio(others, sums[1], z)
+        store_first(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
+        for q in range(i, i + group.n_rows):
+            if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
+                loss[q] = 0
 
 
 @kernel
@@ -329,16 +357,26 @@ def cross_entropy_targets(z, y, row_weight, loss):
     array([0.69314718])
     """
     n, n_classes = z.shape
-    for i in range(n):
-        weight = weight_of(row_weight, i)
-        if weight == 0.0:
-            loss[i] = 0
-            continue
-        z_i, y_i = row(z, i), row(y, i)
-        m = largest(z_i, n_classes)
-        held, gaps = target_sums(z_i, y_i, n_classes, m)
-        below, below_low = log_total(z_i, n_classes, m, z_i)
-        loss[i] = weight * (held * (below + below_low) + gaps)
+    transposed = n_classes <= SHORT
+    size = rows_in_group(z, transposed)
+    scratch = Scratch(
+        stack_row(z, TILE_VECTORS),
+        stack_row(z, TILE_VECTORS),
+        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+    )
+    if not transposed:
+        clear(scratch)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m = row_maxima(z, group, scratch)
+        y_sum, gaps = _sums_of_targets(z, y, group, m, scratch)
+        sums = row_sums(z, z, group, m, False, scratch)
+        others = other_sums(z, z, group, sums, False, scratch)
+        log_sum, low = log_one_plus_ratio(others, sums[1], z)
+        store(scratch.wide, 0, y_sum * (log_sum + low) + gaps)
+        for r in range(group.n_rows):
+            weight = weight_of(row_weight, i + r)
+            loss[i + r] = weight * at(scratch.wide, r) if weight != 0.0 else 0.0
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""What the row kernels share: a row's frame, its exponentials and their sums.
+"""What the row kernels share: a row's scaling, its exponentials, their sums, and what is left.
 
 Softmax does not change when a number is taken from all logits.  The usual choice, the row's
 maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows
@@ -14,47 +14,46 @@ All exponentials of a row are e**(z - m) times 2**LIFT times a constant within s
 those that are subnormal, or vanish, only after the division still carry their full precision into
 the sums.
 
-Sums are unevaluated pairs (total, lost).  Every function exists twice: for a long row, read a
-register at a time, and, as ``..._turned``, for as many short rows as a register has lanes, one row
-a lane.
+Sums are unevaluated pairs (total, lost).  Functions of lanes serve one row, read a vector at a
+time, as well as many rows, one row a lane; ``fastbp.kernels.row_groups`` goes through memory.
 """
 
 import math
 
 from fastbp._compile import inlined
 from fastbp._llvm import (
-    any_lane,
     at,
+    biased_power_of_two,
     convert,
     every_lane,
     fill,
     first_lane,
     fma,
     is_double,
-    lane,
     lanes_before,
     larger,
     load,
     load_first,
     magnitude,
     max_lanes,
+    not_below,
     pick,
-    power_of_two,
-    prefetch,
-    scalar,
+    polynomial,
+    scaled_near,
     select,
-    store,
-    store_first,
-    sum_lanes,
     widen,
     width,
 )
 from fastbp.kernels.elementary import (
+    EXP_TAIL_32,
+    EXP_TAIL_64,
+    LN2_HI_32,
+    LN2_HI_64,
+    LN2_LO_32,
+    LN2_LO_64,
     LOG2_E,
     ROUNDER_32,
     ROUNDER_64,
-    exp_parts,
-    log1p_lanes,
     log1p_parts,
 )
 
@@ -66,54 +65,96 @@ NEAR_32, NEAR_64 = 256.0, 2048.0
 DEPTH_32, DEPTH_64 = 128.0, 780.0
 LIFT_32, LIFT_64 = 60.0, 200.0
 
-# Sums of lifted exponentials start here, above every term: then FastTwoSum can tell what each
-# addition loses
+# Adding this to an exponent n leaves the exponent bits of 2**(n + LIFT) in the lowest bits
+BASE_32, BASE_64 = ROUNDER_32 + 127 + LIFT_32, ROUNDER_64 + 1023 + LIFT_64
+
+# Sums of exponentials start here, above every term: then FastTwoSum can tell what each addition
+# loses
 HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
 
 # Where all other classes together weigh less than this, the total has lost their digits: sum them
 # again, alone
 CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
 
-# Registers summed in the row's dtype before float64 takes over: what their sum has lost is rounded,
-# too
-BLOCK = 64
-
-# Rows this short are turned: a register then holds one class of many rows, instead of half a row
-SHORT = 128
+# (2 atanh(s) / s - 2) / s^2 as a function of s^2 <= 0.0415: 2^-35
+ATANH_TAIL = (
+    0.666666625146169,
+    0.4000096447279767,
+    0.28502014007246235,
+    0.2417312465289421,
+)
 
 
 @inlined
-def frame(m):
-    """What a row (or each lane's row) of maximum ``m`` subtracts, its floor, its power of two."""
+def scaling(m):
+    """The shift, the floor and the exponents' base of a row of maximum ``m``, or of each lane's."""
     shift = select(magnitude(m) < pick(m, NEAR_32, NEAR_64), 0.0, m)
     top = m - shift
     rounder = pick(m, ROUNDER_32, ROUNDER_64)
     nearest = fma(top, LOG2_E, rounder) - rounder
     floor = top - pick(m, DEPTH_32, DEPTH_64)
-    return shift, floor, pick(m, LIFT_32, LIFT_64) - nearest
+    return shift, floor, pick(m, BASE_32, BASE_64) - nearest
 
 
 @inlined
-def row_frame(m):
-    """The frame of a row with the scalar maximum ``m``, as scalars."""
-    shift, floor, lift = frame(lane(m))
-    return scalar(shift), scalar(floor), scalar(lift)
+def exp_terms(s, base):
+    """2**lift e**s as head + rest, far more precise than their rounded sum; s above the floor.
 
-
-@inlined
-def lifted_exp(s, floor, lift):
-    """2**lift * e**s, and what its last rounding has lost; 0 below the floor, NaN for NaN.
-
-    p (1 + r + small) with the product of r kept exact, so that the last rounding is the only large
-    one; sums of many of them do without even that.
+    p (1 + r + small), where r and the product r p are exact, so that the sum is the only large
+    rounding.
     """
-    below = s < floor
-    r, small, shifted = exp_parts(s)
-    p = power_of_two(shifted, lift)
+    shifted = fma(s, LOG2_E, base)
+    n = shifted - base
+    r = fma(n, pick(s, -LN2_HI_32, -LN2_HI_64), s)
+    low = n * pick(s, -LN2_LO_32, -LN2_LO_64)
+    near = r + low
+    small = fma(near * near, polynomial(near, EXP_TAIL_32, EXP_TAIL_64), low)
+    p = biased_power_of_two(shifted)
     head = fma(r, p, p)
-    rest = fma(small, p, fma(r, p, p - head))
-    e = select(below, 0.0, head + rest)
-    return e, select(below, 0.0, (head - e) + rest)
+    return head, fma(small, p, fma(r, p, p - head))
+
+
+@inlined
+def scaled_exp(s, floor, base):
+    """2**lift e**s, and what its rounding has lost; 0 below the floor, NaN for NaN."""
+    head, rest = exp_terms(s, base)
+    counts = not_below(s, floor)
+    e = select(counts, head + rest, 0.0)
+    return e, select(counts, (head - e) + rest, 0.0)
+
+
+@inlined
+def add_scaled_exp(total, lost, s, floor, base):
+    """e = 2**lift e**s rounded, and the sum (total, lost) grown by it and by its rounding error.
+
+    Dekker's FastTwoSum, since the total is larger: what it did not take of e is found from the
+    unrounded terms.
+    """
+    head, rest = exp_terms(s, base)
+    counts = not_below(s, floor)
+    e = select(counts, head + rest, 0.0)
+    grown = total + e
+    return e, grown, select(counts, lost + ((head - (grown - total)) + rest), lost)
+
+
+@inlined
+def exp_of_maximum(m, row_scaling):
+    """The exponential of the maximum (or of another logit), as a float64 pair."""
+    shift, floor, base = row_scaling
+    e, lost = scaled_exp(m - shift, floor, base)
+    return widen(e), widen(lost)
+
+
+@inlined
+def start_sum(like):
+    """An empty sum of exponentials."""
+    return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
+
+
+@inlined
+def widened_sum(total, lost):
+    """A sum of exponentials as float64 pairs, without the number it started from."""
+    return widen(total - pick(total, HEAD_32, HEAD_64)), widen(lost)
 
 
 @inlined
@@ -132,28 +173,94 @@ def normalized(total, lost):
 
 
 @inlined
-def start_sum(like):
-    """An empty sum of lifted exponentials."""
-    return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
+def add_other(others, lost, ties, e, e_lost, e_top):
+    """Grow the sum of all exponentials but the largest, and count those that equal the largest."""
+    at_top = e == e_top
+    e, e_lost = select(at_top, 0.0, e), select(at_top, 0.0, e_lost)
+    others, lost = add_exactly(others, lost + e_lost, e)
+    return others, lost, ties + select(at_top, 1.0, 0.0 * ties)
 
 
 @inlined
-def add_lifted(total, lost, e, e_lost):
-    """Grow a sum by ``e + e_lost`` (Dekker's FastTwoSum: the sum's head is the larger)."""
-    grown = total + e
-    return grown, lost + (e_lost + (e - (grown - total)))
+def without_one(others, lost, ties, top):
+    """The pair of a sum over all but the ``ties`` maxima, with all of these but one put back."""
+    value, low = top
+    again = ties - 1.0
+    product = again * value
+    others, lost = add_exactly(others, lost, product)
+    return others, lost + (fma(again, value, 0.0 - product) + again * low)
 
 
 @inlined
-def fetch_block(source, result, first, count):
-    """Ask for the lines of a block of rows that will be read, and of the one it will be turned to.
+def quotient(a, b):
+    """a / b of two pairs, as a pair."""
+    inverse = 1.0 / b[0]
+    q = a[0] * inverse
+    return q, (fma(0.0 - q, b[0], a[0]) + (a[1] - q * b[1])) * inverse
 
-    A block keeps the processor busy for longer than it can look ahead: without this, every block
-    would first wait for its memory (``peers.py``, softmax of 65536 rows of 10: 1.45 ms, now 0.60).
+
+@inlined
+def log_one_plus_ratio(others, top, like):
+    """ln(1 + others / top) of two float64 pairs, as a pair, for results of ``like``'s dtype."""
+    if is_double(like):
+        ratio, low = quotient(others, top)
+        head, small = log1p_parts(ratio)
+        return head, low / (ratio + 1.0) - small
+    # ln(total / top) = k ln 2 + 2 atanh(s) with s = (total - 2**k top) / (total + 2**k top):
+    # one division, where log1p of a quotient takes two
+    alone, rest = top[0] + top[1], others[0] + others[1]
+    total = alone + rest
+    k, near = scaled_near(alone, total)
+    s = ((alone - near) + rest) / (near + total)
+    w = s * s
+    return fma(k, LN2_HI_64, s * fma(w, polynomial(w, ATANH_TAIL, ATANH_TAIL), 2.0)), 0.0 * k
+
+
+@inlined
+def share_parts(gain, top, total, like):
+    """How ``share_of`` finds gain e_k / total in the dtype of ``like``.
+
+    A factor as a sum of two numbers: multiplying by both rounds once, where the quotient of a
+    division would round before.  The largest e_k gets what its product with the first number lacks
+    of its share, found from the pair: so no probability passes 1, and a single class has exactly 1.
     """
-    for k in range(first, first + count, width(source)):
-        prefetch(source, k, 0, 1)
-        prefetch(result, k, 1, 1)
+    if is_double(like):
+        head, low = quotient(top, total)
+        factor, factor_low = quotient((gain, 0.0 * gain), total)
+        share_of_top = gain * (head + low)
+    else:
+        factor = gain / total[0]
+        factor_low = 0.0 * factor
+        share_of_top = (top[0] + top[1]) * factor
+    e_top, high = convert(top[0], like), convert(factor, like)
+    low = convert((factor - widen(high)) + factor_low, like)
+    return e_top, high, low, fma(0.0 - e_top, high, convert(share_of_top, like))
+
+
+@inlined
+def share_of(e_k, parts):
+    """gain e_k / total."""
+    e_top, high, low, rest_of_top = parts
+    return fma(e_k, high, select(e_k < e_top, e_k * low, rest_of_top))
+
+
+@inlined
+def log_share_parts(m, log_sum, log_sum_low):
+    """m + log_sum as a sum of two numbers of m's dtype, for ``log_share_of``."""
+    total, lost = add_exactly(widen(m), log_sum_low, log_sum)
+    high = convert(total, m)
+    return high, convert((total - widen(high)) + lost, m)
+
+
+@inlined
+def log_share_of(z_k, parts):
+    """ln a_k = z_k - (m + log_sum): the difference and what it has lost (Knuth), rounded once."""
+    high, low = parts
+    difference = z_k - high
+    from_high = difference - z_k
+    lost = (z_k - (difference - from_high)) - (high + from_high)
+    # NaN beside an infinite difference
+    return difference + larger(lost - low, -math.inf)
 
 
 @inlined
@@ -193,171 +300,3 @@ def is_first_largest(z_i, n_classes, label):
         if not every_lane(select(lanes_before(z_k, label - k), z_k < top, z_k <= top)):
             return False
     return True
-
-
-@inlined
-def largest_turned(tile, n_classes):
-    m = fill(tile, -math.inf)
-    for k in range(n_classes):
-        m = larger(load(tile, k * width(tile)), m)
-    return m
-
-
-@inlined
-def exponentials(z_i, n_classes, m, e):
-    """Write e_k = 2**lift e**(z_k - shift); return the maximum's and the sum of all.
-
-    Both are float64 pairs of a single lane.
-    """
-    shift, floor, lift = row_frame(m)
-    step = width(z_i)
-    whole = n_classes - n_classes % step
-    total, lost = start_sum(z_i)
-    all_of_them = widen(lost)
-    all_lost = all_of_them
-    for start in range(0, whole, BLOCK * step):
-        for k in range(start, min(start + BLOCK * step, whole), step):
-            e_k, e_lost = lifted_exp(load(z_i, k) - shift, floor, lift)
-            total, lost = add_lifted(total, lost, e_k, e_lost)
-            store(e, k, e_k)
-        part = widen(total - pick(total, HEAD_32, HEAD_64))
-        all_of_them, all_lost = add_exactly(all_of_them, all_lost + widen(lost), part)
-        total, lost = start_sum(z_i)
-    if whole < n_classes:
-        z_k = load_first(z_i, whole, n_classes - whole, -math.inf)
-        e_k, e_lost = lifted_exp(z_k - shift, floor, lift)
-        total, lost = add_lifted(total, lost, e_k, e_lost)
-        store_first(e, whole, e_k, n_classes - whole)
-    top, top_lost = lifted_exp(lane(m - shift), floor, lift)
-    part = widen(total - pick(total, HEAD_32, HEAD_64))
-    all_of_them, all_lost = add_exactly(all_of_them, all_lost + widen(lost), part)
-    all_of_them, all_lost = sum_lanes(all_of_them, all_lost)
-    return (widen(top), widen(top_lost)), normalized(all_of_them, all_lost)
-
-
-@inlined
-def exponentials_turned(tile, n_classes, m):
-    """Replace the tile's z_k by e_k."""
-    shift, floor, lift = frame(m)
-    total, lost = start_sum(tile)
-    for k in range(n_classes):
-        e_k, e_lost = lifted_exp(load(tile, k * width(tile)) - shift, floor, lift)
-        total, lost = add_lifted(total, lost, e_k, e_lost)
-        store(tile, k * width(tile), e_k)
-    top, top_lost = lifted_exp(m - shift, floor, lift)
-    total = widen(total - pick(total, HEAD_32, HEAD_64))
-    return (widen(top), widen(top_lost)), normalized(total, widen(lost))
-
-
-@inlined
-def without_one(others, lost, ties, top):
-    """The pair of a sum over all but the ``ties`` maxima, with all of these but one put back."""
-    value, low = top
-    again = ties - 1.0
-    product = again * value
-    others, lost = add_exactly(others, lost, product)
-    return others, lost + (fma(again, value, 0.0 - product) + again * low)
-
-
-@inlined
-def others_of(e, n_classes, top, total):
-    """The sum of all e_k but the largest, with all its digits, as a pair."""
-    others, lost = total[0] - top[0], total[1] - top[1]
-    unsure = others < pick(e, CONFIDENT_32, CONFIDENT_64) * top[0]
-    if not any_lane(unsure):
-        return others, lost
-    e_top = scalar(convert(top[0], e))
-    step = width(e)
-    zeros = fill(e, 0.0)
-    alone, alone_lost, ties = zeros, zeros, zeros
-    for k in range(0, n_classes, step):
-        e_k = load_first(e, k, n_classes - k, 0.0)
-        at_top = e_k == e_top
-        alone, alone_lost = add_exactly(alone, alone_lost, select(at_top, 0.0, e_k))
-        ties = ties + select(at_top, 1.0, zeros)
-    others, lost = sum_lanes(alone, alone_lost)
-    count, _ = sum_lanes(ties, zeros)
-    return without_one(others, lost, count, top)
-
-
-@inlined
-def others_of_turned(tile, n_classes, top, total):
-    """A lane's result does not depend on the others; only whether there is work to do does."""
-    others, lost = total[0] - top[0], total[1] - top[1]
-    unsure = others < pick(tile, CONFIDENT_32, CONFIDENT_64) * top[0]
-    if any_lane(unsure):
-        e_top = convert(top[0], tile)
-        zeros = fill(tile, 0.0)
-        alone, alone_lost, ties = zeros, zeros, zeros
-        for k in range(n_classes):
-            e_k = load(tile, k * width(tile))
-            at_top = e_k == e_top
-            alone, alone_lost = add_exactly(alone, alone_lost, select(at_top, 0.0, e_k))
-            ties = ties + select(at_top, 1.0, zeros)
-        head, low = without_one(widen(alone), widen(alone_lost), widen(ties), top)
-        others, lost = select(unsure, head, others), select(unsure, low, lost)
-    return others, lost
-
-
-@inlined
-def quotient(a, b):
-    """a / b of two pairs, as a pair."""
-    inverse = 1.0 / b[0]
-    q = a[0] * inverse
-    return q, (fma(0.0 - q, b[0], a[0]) + (a[1] - q * b[1])) * inverse
-
-
-@inlined
-def log_one_plus_ratio(others, top, like):
-    """ln(1 + others / top) of two pairs of lanes, as a pair, for results of ``like``'s dtype."""
-    ratio, low = quotient(others, top)
-    if is_double(like):
-        head, small = log1p_parts(ratio)
-        return head, low / (ratio + 1.0) - small
-    return log1p_lanes(ratio + low), 0.0 * ratio
-
-
-@inlined
-def shares(gain, top, total, like):
-    """How gain * e_k / total is found in the dtype of ``like``: see ``share_of``.
-
-    For the largest e_k, from the pair: so that no probability passes 1, and a single class has
-    exactly that.  For the others a factor, as a sum of two numbers: to multiply by both rounds
-    once, where the quotient of a division would have rounded before.
-    """
-    largest_share, largest_low = quotient(top, total)
-    factor, factor_low = quotient((gain, 0.0 * gain), total)
-    high = convert(factor, like)
-    low = convert((factor - widen(high)) + factor_low, like)
-    return (
-        convert(top[0], like),
-        convert(gain * (largest_share + largest_low), like),
-        high,
-        low,
-    )
-
-
-@inlined
-def share_of(e_k, parts):
-    e_top, share_of_top, high, low = parts
-    return select(e_k == e_top, share_of_top, fma(e_k, high, e_k * low))
-
-
-@inlined
-def share_row(e, n_classes, parts):
-    """Replace e_k by its share, in place."""
-    e_top, share_of_top, high, low = parts
-    of_row = scalar(e_top), scalar(share_of_top), scalar(high), scalar(low)
-    step = width(e)
-    whole = n_classes - n_classes % step
-    for k in range(0, whole, step):
-        store(e, k, share_of(load(e, k), of_row))
-    if whole < n_classes:
-        e_k = load_first(e, whole, n_classes - whole, 0.0)
-        store_first(e, whole, share_of(e_k, of_row), n_classes - whole)
-
-
-@inlined
-def share_turned(tile, n_classes, parts):
-    for k in range(n_classes):
-        store(tile, k * width(tile), share_of(load(tile, k * width(tile)), parts))

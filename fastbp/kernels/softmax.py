@@ -1,74 +1,46 @@
-"""softmax, log_softmax, logsumexp and the maximum of each row.
-
-Two ways through a row, which is all that a reader has to know: a long row is read a register at a
-time; short rows are turned, as many at once as a register has lanes.
-"""
+"""softmax, log_softmax, logsumexp and the maximum of each row."""
 
 import math
 
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
+    any_lane,
+    at,
     convert,
     fill,
     flat,
-    lane,
     load_first,
-    load_turned,
+    magnitude,
     max_lanes,
     row,
-    scalar,
     select,
     stack_row,
+    store,
     store_first,
-    store_turned,
-    sum_lanes,
     widen,
     width,
 )
-from fastbp.kernels.rows import (
+from fastbp.kernels.row_groups import (
     SHORT,
-    add_exactly,
-    exponentials,
-    exponentials_turned,
-    fetch_block,
-    frame,
-    largest,
-    largest_turned,
-    lifted_exp,
-    log_one_plus_ratio,
-    share_row,
-    share_turned,
-    shares,
-    without_one,
+    TILE_VECTORS,
+    WIDE_VECTORS,
+    Group,
+    Scratch,
+    clear,
+    other_sums,
+    row_maxima,
+    row_sums,
+    rows_in_group,
+    write_log_shares,
+    write_shares,
 )
-
-
-@inlined
-def log_total(z_i, n_classes, m, like):
-    """ln(sum_k e**(z_k - m)) >= 0 as a float64 pair: the maximum's term, exactly 1, is never added.
-
-    The exponentials are computed in the dtype of ``like``.
-    """
-    m_like = convert(lane(m), like)
-    shift, floor, lift = frame(m_like)
-    top, top_lost = lifted_exp(m_like - shift, floor, lift)
-    shift, floor, lift = scalar(shift), scalar(floor), scalar(lift)
-    zeros = convert(fill(z_i, 0.0), like)
-    others, lost, ties = zeros, zeros, zeros
-    step = width(z_i)
-    for k in range(0, n_classes, step):
-        z_k = load_first(z_i, k, n_classes - k, -math.inf)
-        at_max = z_k == m
-        e_k, e_lost = lifted_exp(convert(z_k, like) - shift, floor, lift)
-        e_k, e_lost = select(at_max, 0.0, e_k), select(at_max, 0.0, e_lost)
-        others, lost = add_exactly(others, lost + e_lost, e_k)
-        ties = ties + select(at_max, 1.0, zeros)
-    count, _ = sum_lanes(ties, zeros)
-    rest, rest_lost = sum_lanes(others, lost)
-    top_pair = widen(top), widen(top_lost)
-    rest_pair = without_one(rest, rest_lost, count, top_pair)
-    below, low = log_one_plus_ratio(rest_pair, top_pair, zeros)
-    return scalar(below), scalar(low)
+from fastbp.kernels.rows import (
+    add_exactly,
+    largest,
+    log_one_plus_ratio,
+    log_share_parts,
+    share_parts,
+)
 
 
 @inlined
@@ -109,6 +81,21 @@ def row_max(z, z_max):
         z_max[i] = math.nan if has_nan(z_i, n_classes) else largest(z_i, n_classes)
 
 
+@inlined
+def _softmax_in_groups(z, a, transposed):
+    n, n_classes = z.shape
+    size = rows_in_group(z, transposed)
+    tile = stack_row(z, TILE_VECTORS)
+    scratch = Scratch(tile, tile, stack_row(widen(fill(z, 0.0)), WIDE_VECTORS))
+    if not transposed:
+        clear(scratch)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m = row_maxima(z, group, scratch)
+        _, top, total = row_sums(z, a, group, m, True, scratch)
+        write_shares(a, group, share_parts(1.0, top, total, z), scratch)
+
+
 @kernel
 def softmax(z, a):
     """a_ik = e**z_ik / sum_j e**z_ij.
@@ -139,24 +126,38 @@ def softmax(z, a):
     >>> a
     array([[0.5, 0.5]])
     """
-    n, n_classes = z.shape
-    if n_classes <= SHORT:
-        step = width(z)
-        tile = stack_row(z, SHORT)
-        for i in range(0, n, step):
-            fetch_block(flat(z), flat(a), (i + 2 * step) * n_classes, step * n_classes)
-            for k in range(0, n_classes, step):
-                load_turned(z, i, k, tile)
-            m = largest_turned(tile, n_classes)
-            top, total = exponentials_turned(tile, n_classes, m)
-            share_turned(tile, n_classes, shares(1.0, top, total, tile))
-            for k in range(0, n_classes, step):
-                store_turned(tile, a, i, k)
+    # two loops: a flag known to the compiler leaves the constants of each in registers
+    if z.shape[1] <= SHORT:
+        _softmax_in_groups(z, a, True)
     else:
-        for i in range(n):
-            z_i, a_i = row(z, i), row(a, i)
-            top, total = exponentials(z_i, n_classes, largest(z_i, n_classes), a_i)
-            share_row(a_i, n_classes, shares(1.0, top, total, a_i))
+        _softmax_in_groups(z, a, False)
+
+
+@inlined
+def _log_sums(z, group, scratch):
+    """The rows' maxima, and ln(sum_k e**(z_k - m)) >= 0 as a float64 pair."""
+    m = row_maxima(z, group, scratch)
+    sums = row_sums(z, z, group, m, False, scratch)
+    others = other_sums(z, z, group, sums, False, scratch)
+    log_sum, low = log_one_plus_ratio(others, sums[1], z)
+    return m, log_sum, low
+
+
+@inlined
+def _log_softmax_in_groups(z, log_a, transposed):
+    n, n_classes = z.shape
+    size = rows_in_group(z, transposed)
+    scratch = Scratch(
+        stack_row(z, TILE_VECTORS),
+        stack_row(z, TILE_VECTORS),
+        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+    )
+    if not transposed:
+        clear(scratch)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m, log_sum, low = _log_sums(z, group, scratch)
+        write_log_shares(z, log_a, group, log_share_parts(m, log_sum, low), scratch)
 
 
 @kernel
@@ -172,8 +173,8 @@ def log_softmax(z, log_a):
 
     Notes
     -----
-    As (z - m) - log1p(sum of e**(z - m) over all but the maximum): a confident row keeps its small
-    logarithm instead of rounding it to 0.
+    As z - (m + log1p(sum of e**(z - m) over all but the maximum)), where the sum in parentheses is
+    kept in two numbers: a confident row keeps its small logarithm instead of rounding it to 0.
 
     Examples
     --------
@@ -184,17 +185,21 @@ def log_softmax(z, log_a):
     >>> log_a
     array([[-3.72007598e-44, -1.00000000e+02]])
     """
-    n, n_classes = z.shape
-    step = width(z)
-    for i in range(n):
-        z_i, log_a_i = row(z, i), row(log_a, i)
-        m = largest(z_i, n_classes)
-        high = scalar(widen(lane(m)))
-        below, below_low = log_total(z_i, n_classes, m, z_i)
-        for k in range(0, n_classes, step):
-            z_k = load_first(z_i, k, n_classes - k, 0.0)
-            log_a_k = ((widen(z_k) - high) - below) - below_low
-            store_first(log_a_i, k, convert(log_a_k, z_i), n_classes - k)
+    # two loops, as in softmax
+    if z.shape[1] <= SHORT:
+        _log_softmax_in_groups(z, log_a, True)
+    else:
+        _log_softmax_in_groups(z, log_a, False)
+
+
+@inlined
+def _write_infinite(z, lse, group, maxima):
+    """The result of rows of an infinite maximum: that, or NaN where the row holds NaN."""
+    for r in range(group.n_rows):
+        m = at(maxima, r)
+        if math.isinf(m):
+            found_nan = has_nan(row(z, group.first + r), z.shape[1])
+            lse[group.first + r] = math.nan if found_nan else m
 
 
 @kernel
@@ -220,13 +225,20 @@ def logsumexp(z, lse):
     array([0.69314718])
     """
     n, n_classes = z.shape
-    for i in range(n):
-        z_i = row(z, i)
-        m = largest(z_i, n_classes)
-        if math.isinf(m):
-            lse[i] = m if not has_nan(z_i, n_classes) else math.nan
-            continue
-        wide_m = scalar(widen(lane(m)))
-        below, below_low = log_total(z_i, n_classes, m, lane(wide_m))
-        total, lost = add_exactly(wide_m, below_low, below)
-        lse[i] = total + lost
+    transposed = n_classes <= SHORT
+    size = rows_in_group(z, transposed)
+    scratch = Scratch(
+        stack_row(z, TILE_VECTORS),
+        stack_row(z, TILE_VECTORS),
+        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+    )
+    if not transposed:
+        clear(scratch)
+    for i in range(0, n, size):
+        group = Group(i, min(size, n - i), n_classes, transposed)
+        m, log_sum, low = _log_sums(z, group, scratch)
+        total, lost = add_exactly(widen(m), low, log_sum)
+        store_first(flat(lse), i, convert(total + lost, z), group.n_rows)
+        if any_lane(magnitude(m) == math.inf):
+            store(scratch.e, 0, m)
+            _write_infinite(z, lse, group, scratch.e)
