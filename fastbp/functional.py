@@ -54,15 +54,23 @@ def _destination(
     """
     if out is None:
         return np.empty(shape, dtype)
-    _checks.check_out(out, shape, dtype)
-    if not is_plain(out):
-        return np.empty(shape, dtype)
-    for x in read:
-        if np.may_share_memory(out, x):
+    if not is_plain(out) or out.dtype is not dtype or out.shape != shape:
+        _checks.check_out(out, shape, dtype)
+        if not is_plain(out):
             return np.empty(shape, dtype)
-    if in_place is None or out is in_place or not np.may_share_memory(out, in_place):
+    for x in read:
+        if not _are_apart(out, x):
+            return np.empty(shape, dtype)
+    if in_place is None or _are_apart(out, in_place) or _checks.same_memory(out, in_place):
         return out
-    return out if _checks.same_memory(out, in_place) else np.empty(shape, dtype)
+    return np.empty(shape, dtype)
+
+
+def _are_apart(x: Array, y: Array) -> bool:
+    """Whether two arrays share no memory."""
+    if x.flags.owndata and y.flags.owndata:
+        return x is not y  # half the time of asking NumPy
+    return not np.may_share_memory(x, y)
 
 
 def _deliver(result: Array, out: Array | None) -> Any:
@@ -88,7 +96,7 @@ def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Arra
 def _row_by_row(
     kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
 ) -> Any:
-    if is_plain(z) and z.ndim == 2 and _checks.is_last(axis) and z.shape[1]:
+    if is_plain(z) and z.ndim == 2 and type(axis) is int and axis == -1 and z.shape[1]:
         # The common case, without the ceremony.
         if out is None:
             result = np.empty_like(z)
@@ -436,7 +444,8 @@ def logsumexp(
         out is None
         and is_plain(z)
         and z.ndim == 2
-        and _checks.is_last(axis)
+        and type(axis) is int
+        and axis == -1
         and keepdims is False
         and z.shape[1]
     ):
@@ -638,25 +647,28 @@ def softmax_cross_entropy(
 
 
 @kernel
-def _sum_of_costs(z: Any, labels: Any, row_weight: Any, loss: Any) -> Any:
-    """First bad label, or -1 and the sum of the losses: one entry into compiled code, not three."""
+def _mean_cost(z: Any, labels: Any, row_weight: Any, loss: Any, divisor: Any) -> Any:
+    """Write the losses, and over the first of them their sum / divisor; the first bad label, or -1.
+
+    One entry into compiled code instead of three, and no number to convert.
+    """
     bad = _checks.first_label_outside(labels, z.shape[1])
-    if bad >= 0:
-        return bad, 0.0
-    kernels.cross_entropy(z, labels, row_weight, loss)
-    return bad, kernels.loss_sum(loss)
+    if bad < 0:
+        kernels.cross_entropy(z, labels, row_weight, loss)
+        loss[0] = kernels.loss_sum(loss) / divisor
+    return bad
 
 
 @kernel
-def _sum_of_costs_and_error(
-    z: Any, labels: Any, row_weight: Any, loss: Any, delta: Any, scale: Any
+def _mean_cost_and_error(
+    z: Any, labels: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any
 ) -> Any:
-    """As `_sum_of_costs`, and the error."""
+    """As `_mean_cost`, and the error."""
     bad = _checks.first_label_outside(labels, z.shape[1])
-    if bad >= 0:
-        return bad, 0.0
-    kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, scale)
-    return bad, kernels.loss_sum(loss)
+    if bad < 0:
+        kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, 1.0 / divisor)
+        loss[0] = kernels.loss_sum(loss) / divisor
+    return bad
 
 
 def _cost(
@@ -679,7 +691,8 @@ def _cost(
         and y.ndim == 1
         and is_plain(z)
         and z.ndim == 2
-        and _checks.is_last(axis)
+        and type(axis) is int
+        and axis == -1
         and weight is None
         and sample_weight is None
         and ignore_index is None
@@ -697,19 +710,19 @@ def _cost(
         loss = np.empty(n, z.dtype)
         divisor = float(n) if reduction == "mean" else 1.0
         if not with_delta:
-            bad, total = _sum_of_costs(z, y, NO_WEIGHT, loss)
+            bad = _mean_cost(z, y, NO_WEIGHT, loss, divisor)
             delta = None
         else:
             if delta_out is None:
                 delta = np.empty_like(z)
             else:
                 delta = _destination(delta_out, z.shape, z.dtype, y, in_place=z)
-            bad, total = _sum_of_costs_and_error(z, y, NO_WEIGHT, loss, delta, 1.0 / divisor)
+            bad = _mean_cost_and_error(z, y, NO_WEIGHT, loss, delta, divisor)
         if bad >= 0:
             _checks.as_labels(y, (n,), n_classes, "y")  # raises
-        if delta is not None:
+        if delta is not None and delta is not delta_out:
             delta = _deliver(delta, delta_out)
-        return _as_scalar(total / divisor, z.dtype), delta
+        return loss[0], delta
 
     _checks.as_choice(reduction, "reduction", ("mean", "sum", "none"))
     mean = reduction == "mean"
