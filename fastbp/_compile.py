@@ -17,6 +17,7 @@ import os
 import pickle
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,12 @@ from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+from numba.core.compiler_machinery import (
+    FunctionPass,
+    PassManager,
+    pass_timings,
+    register_pass,
+)
 from numba.core.ir_utils import build_definitions, get_definition, guard
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
@@ -506,6 +512,19 @@ class _BranchPruning(FunctionPass):  # type: ignore[misc]
         return None
 
 
+class _Passes(PassManager):  # type: ignore[misc]
+    """Numba's, without looking at all the code again after each pass: a tenth of the time."""
+
+    def _runPass(self, index: int, step: Any, state: Any) -> None:
+        step.analysis = self._analysis
+        started = time.perf_counter()
+        step.run_initialization(state)
+        step.run_pass(state)
+        step.run_finalizer(state)
+        times = pass_timings(0.0, time.perf_counter() - started, 0.0)
+        self.exec_times[f"{index}_{step.name()}"] = times
+
+
 class _KernelCompiler(CompilerBase):  # type: ignore[misc]
     """Numba's pipeline without the passes that kernels have no use for.
 
@@ -520,7 +539,7 @@ class _KernelCompiler(CompilerBase):  # type: ignore[misc]
             return super().compile_extra(func)
 
     def define_pipelines(self) -> list[Any]:
-        passes = PassManager("kernel")
+        passes = _Passes("kernel")
         for step in (
             TranslateByteCode,
             FixupArgs,

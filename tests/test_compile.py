@@ -22,6 +22,7 @@ from numba import njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
 from numba.core.errors import TypingError
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
@@ -181,6 +182,8 @@ OVERRIDDEN = {
     CompilerBase.__init__: "typingctx targetctx library args return_type flags locals",
     CompilerBase.compile_extra: "func",
     CompilerBase.define_pipelines: "",
+    # Code is not looked at again after each pass.
+    PassManager._runPass: "index pss internal_state",
 }
 
 
