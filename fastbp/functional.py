@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -93,11 +93,15 @@ def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Arra
     return _deliver(result, out)
 
 
+def _has_plain_rows(z: ArrayLike, axis: Any) -> TypeGuard[Array]:
+    """Whether a kernel can take the rows as they are: the common case, without the ceremony."""
+    return is_plain(z) and z.ndim == 2 and type(axis) is int and axis in (-1, 1) and z.size > 0
+
+
 def _row_by_row(
     kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
 ) -> Any:
-    if is_plain(z) and z.ndim == 2 and type(axis) is int and axis == -1 and z.shape[1]:
-        # The common case, without the ceremony.
+    if _has_plain_rows(z, axis):
         if out is None:
             result = np.empty_like(z)
         else:
@@ -440,18 +444,10 @@ def logsumexp(
     >>> fastbp.logsumexp([[0.0, 0.0], [1000.0, 1000.0]]).round(4)
     array([6.9310000e-01, 1.0006931e+03])
     """
-    if (
-        out is None
-        and is_plain(z)
-        and z.ndim == 2
-        and type(axis) is int
-        and axis == -1
-        and keepdims is False
-        and z.shape[1]
-    ):
-        result = np.empty(z.shape[0], z.dtype)
+    if keepdims is False and _has_plain_rows(z, axis):
+        result = _destination(out, z.shape[:1], z.dtype, z)
         kernels.logsumexp(z, result)
-        return result
+        return _deliver(result, out)
     rows, shape, axes = _checks.as_rows(z, "z", axis)
     if _checks.as_flag(keepdims, "keepdims"):
         shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
@@ -689,17 +685,13 @@ def _cost(
         type(y) is np.ndarray
         and y.dtype is INTP
         and y.ndim == 1
-        and is_plain(z)
-        and z.ndim == 2
-        and type(axis) is int
-        and axis == -1
+        and _has_plain_rows(z, axis)
         and weight is None
         and sample_weight is None
         and ignore_index is None
         and type(label_smoothing) is float
         and label_smoothing == 0.0
         and loss_out is None
-        and z.size
         and type(reduction) is str
         and (reduction == "mean" or reduction == "sum")
     ):
