@@ -159,8 +159,9 @@ def identity_of(
 
 
 def _fingerprints(data: _layout.Data) -> dict[str, str | None]:
-    y = data.labels if data.labels.size else data.targets
+    y: Array | None = data.targets if data.labels is None else data.labels
     weight = data.row_weight
+    assert y is not None
     return {
         "X": _fingerprint(data.x),
         "y": _fingerprint(y),

@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 def mean_loss(z: Array, data: _layout.Data) -> float:
     """Return the mean cross-entropy, weighted as the rows of ``data`` are."""
     loss = np.empty(len(z), z.dtype)
-    if data.labels.size:
+    if data.labels is not None:
         kernels.cross_entropy(z, data.labels, data.row_weight, loss)
     else:
         kernels.cross_entropy_targets(z, data.targets, data.row_weight, loss)

@@ -53,10 +53,10 @@ def save(
     """
     plan = _layout.make_plan(facts.layer_sizes, facts.activation)
     held = _views(plan, parameters)
-    if memory.second.size or memory.velocity.any():
-        held["velocity"] = memory.velocity
-    if memory.second.size:
-        held["second_moment"] = memory.second
+    if memory.second is not None or memory.velocity.any():
+        held["velocity"] = _layout.as_plain(plan, memory.velocity)
+    if memory.second is not None:
+        held["second_moment"] = _layout.as_plain(plan, memory.second)
     said = facts._asdict() | {"fastbp": kind, "version": VERSION} | dict(settings or {})
     del said["dtype"]  # the arrays say it
     texts = {name: json.dumps(value) for name, value in said.items()}
@@ -150,10 +150,10 @@ class NetworkFile:
         plan = _layout.make_plan(self.facts.layer_sizes, self.facts.activation)
         for name, view in _views(plan, parameters).items():
             self._reader.take(name, view)
-        if "velocity" in self:
-            self._reader.take("velocity", memory.velocity)
-        if memory.second.size:
-            self._reader.take("second_moment", memory.second)
+        for name, numbers in (("velocity", memory.velocity), ("second_moment", memory.second)):
+            if name in self and numbers is not None:
+                plain = self._reader.take(name, np.empty_like(parameters))
+                _layout.as_panels(plan, plain, numbers)
         memory.n_steps[0] = self.facts.n_steps
 
     def finish(self) -> None:

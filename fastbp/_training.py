@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,22 +17,12 @@ import numpy.typing as npt
 
 from fastbp import _layout, _threads, backprop
 
-# Compiled code is entered once per slice of about this many multiply-adds a thread, for 10 to 30
-# ms: long enough to cost nothing, short enough for Ctrl-C and progress.
-SLICE = 500_000_000
+# Multiply-adds of the first slice of compiled code, a thread: a few milliseconds
+FIRST_SLICE = 200_000_000
 
-# Seconds that a slice may take, by the pace of the last one: others may be using the processor.
-LONGEST = 0.03
-
-# A step of more is left early on Ctrl-C.
-LONG = SLICE
-
-# Rows that a long step takes through the layers together at least: with fewer, the weights of large
-# layers come from memory too often (784-2048-2048-10: 64 rows 339 ms, 128 311, 192 292, all 284).
-BLOCK_ROWS = 192
-
-# Rows of a batch from which on the copies of `Run` cost little.
-UNDOABLE = 2048
+# Seconds that a slice takes from then on, by the pace of the last one: long enough to cost nothing,
+# short enough for Ctrl-C and progress.  A step that takes longer is waited for.
+SLICE_SECONDS = 0.03
 
 # Another thread takes part for each so many multiply-adds in a step: threads meet twice a step,
 # which takes a few microseconds each time.
@@ -92,10 +82,17 @@ class History:
 
 
 class Guard:
-    """Keeps two trainings of one network apart, and copies of the network out of its steps."""
+    """Keeps two trainings of one network apart, and copies of the network out of its steps.
+
+    Attributes
+    ----------
+    panels : Panels or None
+        What the steps work on, while the network's own vector may be behind it.
+    """
 
     def __init__(self) -> None:
         self._locks: dict[int, tuple[threading.Lock, threading.Lock]] = {}
+        self.panels: _layout.Panels | None = None
 
     def _mine(self) -> tuple[threading.Lock, threading.Lock]:
         # A forked child inherits locks as they are, but not the threads that would release them.
@@ -116,9 +113,18 @@ class Guard:
         """Return what is held while steps are made: between them, the parameters are in order."""
         return self._mine()[1]
 
+    def newest(self, parameters: Array) -> Array:
+        """Return a copy of the parameters after the last step; for holders of ``steps``."""
+        if self.panels is None:
+            return parameters.copy()
+        return _layout.as_plain(self.panels.plan, self.panels.numbers)
+
 
 class Run:
     """Training on some data: memory, how the work is cut, and the way back when it diverges.
+
+    The steps work on the parameters in panel form; the network's own vector is written when they
+    stop: at the end of an epoch, for a checkpoint, by Ctrl-C or an error.
 
     Attributes
     ----------
@@ -135,7 +141,8 @@ class Run:
     seconds : float
         Spent in the epoch so far.
     is_lost : bool
-        Whether it has diverged: the parameters are ``start`` then, and the memory is forgotten.
+        Whether it has diverged, or met a row that is not finite: the parameters are ``start`` then,
+        and the memory is forgotten.
     """
 
     def __init__(
@@ -150,37 +157,24 @@ class Run:
         with_penalty: bool = False,
     ) -> None:
         n = _layout.n_rows(data)
-        self._plan, self._data = plan, data
+        self._data = data
         self.parameters, self.memory, self._guard = parameters, memory, guard
-        self.start = parameters.copy()
+        self.start = parameters
         self.totals = np.zeros(4)
         self.seconds = 0.0
         self.is_lost = False
         self.order = np.arange(n, dtype=np.intp)
         self._batch_size = min(batch_size, n)
         self.n_steps = -(-n // self._batch_size)
-        self._work = _layout.make_workspace(plan, data, self._batch_size, with_penalty)
-        self._parts = _layout.make_parts(plan, self._batch_size)
-        step_cost = _layout.multiply_adds(plan, self._batch_size, passes=3)
-        useful = 1 + step_cost // PER_THREAD
+        self._step_cost = _layout.multiply_adds(plan, self._batch_size, passes=3)
+        useful = 1 + self._step_cost // PER_THREAD
         most = min(n_threads or _threads.default_threads(), useful)
-        self._team = _threads.team(most, (step_cost, parameters.dtype))
-        self._step_cost = step_cost
+        self._team = _threads.team(most, (self._step_cost, parameters.dtype))
+        self._panels = _layout.Panels(plan, parameters)
+        self._work = _layout.make_workspace(plan, data, self._batch_size, most, with_penalty)
+        self._parts = _layout.make_parts(plan, most)
         self._pace = 0.0
         self._before = 0
-        self._is_long = step_cost > LONG
-        # A second phase that takes too long to be waited for is undone, from copies that cost
-        # little beside it: three numbers a parameter, against multiply-adds for each row.
-        can_copy = step_cost > 4 * LONG and self._batch_size >= UNDOABLE
-        self._undo = [a.copy() for a in self._state()] if can_copy else []
-
-    def _state(self) -> list[Array]:
-        return [self.parameters, self.memory.velocity, self.memory.second]
-
-    @staticmethod
-    def _copy(arrays: list[Array], places: list[Array]) -> None:
-        for array, place in zip(arrays, places, strict=True):
-            place[:] = array
 
     @property
     def step(self) -> int:
@@ -197,7 +191,8 @@ class Run:
         """Get ready for an epoch, or for the rest of one of which ``step`` steps have been made."""
         self._before = int(self.memory.n_steps[0]) - step
         self.totals[:] = totals
-        self.start[:] = self.parameters if start is None else start
+        # As long as the steps work on the panels, the parameters are what they were.
+        self.start = self.parameters if start is None else start
         self.seconds = seconds
 
     def advance(
@@ -205,104 +200,82 @@ class Run:
     ) -> None:
         """Make the steps of epoch ``number`` that have not been made, up to step ``until``."""
         until = self.n_steps if until is None else min(until, self.n_steps)
+        self._panels.fill()
+        self._guard.panels = self._panels
         try:
-            while self.step < until:
-                first, n_threads = self.step, self._team.size()
-                last = min(first + self._stretch(n_threads), until)
-                started = time.perf_counter()
-                try:
-                    stopped = self._make_steps(first, last, n_threads, update)
-                finally:
-                    seconds = time.perf_counter() - started
-                    self.seconds += seconds
-                if stopped >= 0:
-                    raise self._divergence("the loss", number, stopped, update)
-                self._pace = seconds / (last - first)
-                self._team.note(n_threads, self._pace)
-                shown.steps(last - first)
-            if until < self.n_steps:
-                return
-            if not backprop.all_finite(self.parameters):
-                raise self._divergence("a parameter", number, None, update)
-            # It would hold its parameter where it is from then on, without another sign.
-            if not backprop.all_finite(self.memory.second):
-                raise self._divergence("the mean of a squared gradient", number, None, update)
+            self._make_all_steps(number, update, shown, until)
         except BaseException as error:  # Ctrl-C may come before divergence has been noticed
-            if isinstance(error, DivergenceError) or not backprop.all_finite(self.parameters):
-                self.is_lost = True
+            is_known = isinstance(error, DivergenceError)
+            self.is_lost = is_known or not backprop.all_finite(self._panels.numbers)
+            raise
+        finally:
+            interruption = None
+            while self._guard.panels is not None:  # Ctrl-C waits
+                try:
+                    self._leave()
+                except KeyboardInterrupt as error:
+                    interruption = error
+            if interruption is not None:
+                raise interruption
+
+    def _leave(self) -> None:
+        """Write the parameters back; after divergence, those of the epoch's beginning.
+
+        May be interrupted, and begun again.
+        """
+        with self._guard.steps():
+            if self.is_lost:
                 self.parameters[:] = self.start
                 _layout.forget(self.memory)
-            raise
+            else:
+                if self.step < self.n_steps and self.start is self.parameters:
+                    self.start = self.parameters.copy()
+                self._panels.write_back()
+            self._guard.panels = None
+
+    def _make_all_steps(
+        self, number: int, update: _layout.Update, shown: Progress, until: int
+    ) -> None:
+        while self.step < until:
+            first, n_threads = self.step, self._team.size()
+            last = min(first + self._stretch(n_threads), until)
+            started = time.perf_counter()
+            try:
+                stopped = self._make_steps(first, last, n_threads, update)
+            finally:
+                seconds = time.perf_counter() - started
+                self.seconds += seconds
+            if stopped >= 0:
+                raise self._divergence("the loss", number, stopped, update)
+            self._pace = seconds / (last - first)
+            self._team.note(n_threads, self._pace)
+            shown.steps(last - first)
+        if until < self.n_steps:
+            return
+        if not backprop.all_finite(self._panels.numbers):
+            raise self._divergence("a parameter", number, None, update)
+        # It would hold its parameter where it is from then on, without another sign.
+        if self.memory.second is not None and not backprop.all_finite(self.memory.second):
+            raise self._divergence("the mean of a squared gradient", number, None, update)
 
     def _stretch(self, n_threads: int) -> int:
-        """Steps to make before the interpreter has its turn: 10 to 30 ms."""
-        if self._is_long:
-            return 1
-        length = SLICE * n_threads // self._step_cost
+        """Steps to make before the interpreter has its turn."""
         if self._pace:
-            length = min(length, int(LONGEST / self._pace))
-        return max(1, length)
+            return max(1, int(SLICE_SECONDS / self._pace))
+        return max(1, FIRST_SLICE * n_threads // self._step_cost)
 
     def _make_steps(self, first: int, last: int, n_threads: int, update: _layout.Update) -> int:
         """Make some steps, whole ones whatever happens; return the one that diverged, or -1."""
         board = _layout.make_board(n_threads)
-        n_blocks = n_threads
-        if self._is_long:
-            n_blocks = max(
-                n_threads, min(self._step_cost // _layout.ITEM, self._batch_size // BLOCK_ROWS)
-            )
         steps = partial(
             backprop.train,
-            *(self._plan.table, self._data, self.order, self.parameters, self.memory),
-            *(self._work, self._parts, n_blocks, n_threads, board, self.totals, first, last),
+            *(self._panels.table, self._data, self.order, self._panels.numbers, self.memory),
+            *(self._work, self._parts, n_threads, n_threads, board, self.totals, first, last),
             *(self._batch_size, update),
         )
         with self._guard.steps():
-            # No other thread is interrupted.
-            if self._is_long and threading.current_thread() is threading.main_thread():
-                self._make_long_step(steps, n_threads, board)
-            else:
-                _threads.run(n_threads, steps)
+            _threads.run(n_threads, steps)
         return int(board[_layout.STOPPED])
-
-    def _make_long_step(self, step: Callable[[], object], n_threads: int, board: Array) -> None:
-        """Have a step made that takes longer than an interrupt should wait; look out for those.
-
-        One in the first phase, which leaves the parameters alone, drops the step; in the second, it
-        is finished, or undone.
-        """
-        caller, has_ended = threading.get_ident(), threading.Event()
-        totals = self.totals.copy()
-        if self._undo:
-            self._copy(self._state(), self._undo)
-
-        def take_part() -> None:
-            if threading.get_ident() != caller:
-                try:
-                    step()
-                finally:
-                    has_ended.set()
-                return
-            try:
-                has_ended.wait()
-            except BaseException:
-                board[_layout.PAUSED] = 1
-                raise
-
-        try:
-            _threads.run(n_threads + 1, take_part)
-        except BaseException:
-            if board[_layout.OPEN] == 1:
-                if self._undo:
-                    self.totals[:] = totals
-                    self._copy(self._undo, self._state())
-                else:
-                    board[_layout.PAUSED] = 0
-                    try:
-                        _threads.run(n_threads, step)
-                    finally:
-                        step()
-            raise
 
     def _divergence(
         self, what: str, epoch: int, step: int | None, update: _layout.Update

@@ -6,6 +6,9 @@ each part of the weights: gradient (BP3, BP4) and update.  Threads claim blocks 
 its own, which its caches know from the step before, and takes over what others have not begun.  Who
 gets which has no influence on any bit, for every sum is made whole, in one order, by one thread.
 
+Hidden activations and errors of a magnitude below 2^-60 (float64: 2^-500) count as zero: their
+products would be subnormal, or next to it, and arithmetic with those is slow.
+
 Everything here is unchecked: ``fastbp.network`` checks once per call and then calls ``train`` (many
 steps in one compiled call, on any number of threads), ``gradient`` (one backward pass without an
 update), or ``logits`` (the forward pass alone).
@@ -20,11 +23,10 @@ from fastbp._compile import inlined, kernel
 from fastbp._layout import (
     CLAIMED,
     DONE,
-    DROPPED,
     ENTERED,
     LINE_OF_COUNTERS,
     OPEN,
-    PAUSED,
+    PIECE,
     STOPPED,
     Layer,
 )
@@ -37,11 +39,13 @@ from fastbp._llvm import (
     flat,
     load_first,
     offset,
-    prefetch,
+    panel_width,
+    pick,
     publish,
     put,
     row,
     seen,
+    stack_row,
     store,
     store_first,
     wait_for,
@@ -49,19 +53,45 @@ from fastbp._llvm import (
 )
 from fastbp.kernels.cross_entropy import label_rows, sum_of, target_rows
 from fastbp.kernels.dense import (
-    adapt_rows,
     column_sums,
-    descend_rows,
     error_rows,
     forward_rows,
     gradient_rows,
     sum_of_squares,
+    update_rows,
+    without_tiny,
+)
+from fastbp.kernels.products import (
+    NOWHERE,
+    STACK_PACKED,
+    WAITING,
+    Scratch,
+    Upcoming,
+    depth_of,
+    panel_row,
+    panel_weights,
+    plain_weights,
+    rest,
+    stack_scratch,
 )
 from fastbp.kernels.rows import first_largest, is_first_largest
-from fastbp.kernels.update import adam_lanes, adam_rate, flush
+from fastbp.kernels.update import Rule, adam_rate, flush, update_parameters
 
 # Steps from one look for subnormal numbers in the memory of the update to the next
 FLUSH = 64
+
+# Hidden activations and errors of a smaller magnitude count as zero in training.
+TINY_32, TINY_64 = 2.0**-60, 2.0**-500
+
+# Sums of blocks that wait for their neighbours, in registers: enough for any number of blocks
+LEVELS = 64
+
+
+class Parameters(NamedTuple):
+    """Parameters from their first number on, and how many may be read: 0 in panel form."""
+
+    start: Any
+    room: int
 
 
 class Units(NamedTuple):
@@ -77,6 +107,23 @@ class Units(NamedTuple):
     delta: Any
     delta_out: Any
     capacity: int
+
+
+@inlined
+def _flat_or_none(array):
+    if array is None:
+        return None
+    else:
+        return flat(array)
+
+
+@inlined
+def _scratch(packed, waiting, thread):
+    if packed is None:
+        return None
+    else:
+        of_thread = row(packed, thread)
+        return Scratch(of_thread, packed.shape[1] - width(packed), row(waiting, thread))
 
 
 @inlined
@@ -103,68 +150,72 @@ def _rows_of(memory, capacity, layer, first):
 
 @inlined
 def _gather(data, order, start, first, last, work, pitch):
-    """Copy the rows ``order[start + first : start + last]`` to rows ``first`` to ``last``."""
+    """Copy the rows ``order[start + first : start + last]`` to rows ``first`` to ``last``.
+
+    A row that is not finite makes weights of the first layer infinite or NaN, whatever its loss is.
+    """
     n_features = data.x.shape[1]
-    n_classes = data.targets.shape[1]
     for i in range(first, last):
         number = at(order, start + i)
         copy = offset(flat(work.x), i * pitch)
-        if data.starts.size:
-            for q in range(0, n_features, width(copy)):
-                store(copy, q, fill(copy, 0.0))
-            for k in range(at(flat(data.starts), number), at(flat(data.starts), number + 1)):
-                put(copy, at(flat(data.columns), k), at(flat(data.values), k))
-        else:
+        if data.sparse is None:
             x = row(data.x, number)
             for q in range(0, n_features, width(x)):
                 store(copy, q, load_first(x, q, n_features - q, 0.0))
-        if data.labels.size:
-            put(flat(work.labels), i, at(flat(data.labels), number))
         else:
-            y, copy = row(data.targets, number), row(work.targets, i)
-            for k in range(n_classes):
-                put(copy, k, at(y, k))
+            _spread(data.sparse, number, copy, n_features)
+        if data.labels is None:
+            y, y_copy = row(data.targets, number), row(work.targets, i)
+            for k in range(data.targets.shape[1]):
+                put(y_copy, k, at(y, k))
+        else:
+            put(flat(work.labels), i, at(flat(data.labels), number))
         if data.row_weight.size:
             put(flat(work.row_weight), i, at(flat(data.row_weight), number))
 
 
 @inlined
-def _fetch_rows(x, n_features, n_rows, order, start, part, n_parts, n):
-    """Ask for some of the rows that the next batch will gather: as much of it as ``part`` of them.
-
-    They lie anywhere in memory, and would be waited for, one after the other (784-30-10, batches
-    of 10: 22 us a step, now 17).
-    """
-    first, last = n * part // n_parts, n * (part + 1) // n_parts
-    # Of sparse rows there are none here.
-    for i in range(start + first, min(start + last, n_rows)):
-        x_i = offset(x, at(order, i) * n_features)
-        for q in range(0, n_features, width(x)):
-            prefetch(x_i, q, 0, 2)
+def _spread(sparse, number, copy, n_features):
+    """Write a sparse row with its zeros."""
+    starts, columns, values = flat(sparse.starts), flat(sparse.columns), flat(sparse.values)
+    for q in range(0, n_features, width(copy)):
+        store(copy, q, fill(copy, 0.0))
+    for k in range(at(starts, number), at(starts, number + 1)):
+        put(copy, at(columns, k), at(values, k))
 
 
 @inlined
-def _forward(table, n_layers, parameters, n_parameters, x, x_row, hidden, capacity, first, n, z):
-    """a^l = f(a^(l-1) W^l + b^l), and the logits z^L = a^(L-1) W^L + b^L, for n rows."""
+def _tiny(like):
+    return pick(like, TINY_32, TINY_64)
+
+
+@inlined
+def _forward(layers, n_layers, parameters, x, x_row, units, first, n, z, smallest, scratch):
+    """a^l = f(a^(l-1) W^l + b^l), and the logits z^L = a^(L-1) W^L + b^L, for n rows.
+
+    ``parameters`` tells how the weights lie: its ``room`` is 0 in panel form.
+    """
     a, a_row = x, x_row
     for number in range(1, n_layers):
-        below, layer = _layer(table, number - 1), _layer(table, number)
+        below, layer = _layer(layers, number - 1), _layer(layers, number)
         is_hidden = number < n_layers - 1
-        a_next = _rows_of(hidden, capacity, layer, first) if is_hidden else z
+        a_next, kept = z, 0.0
+        if is_hidden:
+            a_next, kept = _rows_of(units.hidden, units.capacity, layer, first), smallest
         forward_rows(
-            a,
-            a_row,
-            offset(parameters, layer.weight_at),
-            offset(parameters, layer.bias_at),
-            n_parameters - layer.weight_at,
-            n,
-            below.units,
-            layer.units,
-            a_next,
-            layer.pitch,
-            layer.activation,
+            *(a, a_row, _weights(parameters, below, layer)),
+            *(offset(parameters.start, layer.bias_at), n, a_next, layer.pitch, layer.activation),
+            *(kept, scratch),
         )
         a, a_row = a_next, layer.pitch
+
+
+@inlined
+def _weights(parameters, below, layer):
+    w = offset(parameters.start, layer.weight_at)
+    if parameters.room > 0:
+        return plain_weights(w, below.units, layer.units, parameters.room - layer.weight_at)
+    return panel_weights(w, below.units, layer.units)
 
 
 @inlined
@@ -172,224 +223,241 @@ def _output_error(work, first, last, scale):
     """BP1: delta^L = s w (a^L - y); s holds the mean's 1/n, and so brings it to every gradient."""
     z, loss, delta = work.z[first:last], work.loss[first:last], work.delta_out[first:last]
     row_weight = work.row_weight[first:last]
-    if work.labels.size:
-        label_rows(z, work.labels[first:last], row_weight, loss, delta, scale)
-    else:
+    if work.labels is None:
         target_rows(z, work.targets[first:last], row_weight, loss, delta, scale)
+    else:
+        label_rows(z, work.labels[first:last], row_weight, loss, delta, scale)
+    for q in range(0, delta.size, width(delta)):
+        held = delta.size - q
+        delta_q = without_tiny(load_first(flat(delta), q, held, 0.0), _tiny(flat(delta)))
+        store_first(flat(delta), q, delta_q, held)
 
 
 @inlined
-def _hidden_errors(
-    table, n_layers, parameters, hidden, delta_hidden, delta_out, capacity, first, n
-):
+def _hidden_errors(layers, n_layers, parameters, units, first, n, scratch):
     """BP2: delta^(l-1) = (delta^l W^lT) f'(z^(l-1)), from the last layer down."""
-    delta = delta_out
+    delta = offset(units.delta_out, first * _layer(layers, n_layers - 1).units)
     for number in range(n_layers - 1, 1, -1):
-        below, layer = _layer(table, number - 1), _layer(table, number)
-        delta_below = _rows_of(delta_hidden, capacity, below, first)
+        below, layer = _layer(layers, number - 1), _layer(layers, number)
+        delta_below = _rows_of(units.delta, units.capacity, below, first)
         error_rows(
-            delta,
-            layer.pitch,
-            offset(parameters, layer.weight_at),
-            _rows_of(hidden, capacity, below, first),
-            n,
-            below.units,
-            layer.units,
-            delta_below,
-            below.pitch,
-            below.activation,
+            *(delta, layer.pitch, _weights(parameters, below, layer)),
+            *(_rows_of(units.hidden, units.capacity, below, first), n, delta_below, below.pitch),
+            *(below.activation, _tiny(delta), scratch),
         )
         delta = delta_below
 
 
 @inlined
-def _bias_gradient(delta, layer, n, k):
+def _bias_gradient(delta, layer, n, k, scratch):
     """BP3: the sum over the batch of delta^l, for the register of units at k."""
-    return convert(column_sums(delta, layer.pitch, n, k, layer.units), delta)
+    return convert(column_sums(delta, layer.pitch, n, k, layer.units, scratch), delta)
 
 
 @inlined
-def _update_biases(delta, layer, n, b, velocity, second, update, moments, rates):
+def _update_biases(delta, layer, n, b, v, u, rule, scratch):
     """BP3 and the update: without penalty and without decay."""
+    g = stack_row(delta, 1)
     for k in range(0, layer.units, width(b)):
-        held = layer.units - k
-        g = _bias_gradient(delta, layer, n, k)
-        b_k, v = load_first(b, k, held, 0.0), load_first(velocity, k, held, 0.0)
-        if update.is_adam:
-            rate, epsilon, _ = rates
-            b_k, v, u = adam_lanes(
-                b_k, g, v, load_first(second, k, held, 0.0), *moments, rate, epsilon, 0.0
-            )
-            store_first(second, k, u, held)
-        else:
-            descent = update.learning_rate * g
-            v = update.momentum * v - descent
-            if update.nesterov:
-                b_k = b_k + (update.momentum * v - descent)
-            else:
-                b_k = b_k + v
-        store_first(velocity, k, v, held)
-        store_first(b, k, b_k, held)
+        g_k = _bias_gradient(delta, layer, n, k, scratch)
+        store(g, 0, fill(g, 0.0))
+        store_first(g, 0, g_k, layer.units - k)
+        update_parameters(offset(b, k), g, offset(v, k), rest(u, k), width(b), rule)
 
 
 @inlined
-def _adam_rates(update, t):
-    rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
-    epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
-    return rate, epsilon, update.learning_rate * update.weight_decay
+def _rules(update, weight, t, u):
+    """What a step does to the weights, and to the biases."""
+    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
+    moments = (update.momentum, 1.0 - update.momentum, update.beta_2, 1.0 - update.beta_2)
+    rate, epsilon, decay = 0.0, 0.0, 0.0
+    if u is not None:
+        rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
+        epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
+        decay = update.learning_rate * update.weight_decay
+    sgd = update.learning_rate, update.momentum, update.nesterov
+    return (
+        Rule(l2, *sgd, moments, (rate, epsilon, decay)),
+        Rule(0.0, *sgd, moments, (rate, epsilon, 0.0)),
+    )
 
 
 @inlined
-def _flush_part(layer, first, rows, memory, place):
-    flush(offset(memory, place), rows * layer.units)
+def _update_part(layers, n_layers, units, n, part, theta, v, u, rules, scratch, upcoming):
+    """BP4, BP3 and the update for one part."""
+    below, a = _activations(layers, units, at(part, 0) - 1)
+    layer, delta = _errors(layers, n_layers, units, at(part, 0))
+    first, last = at(part, 1), at(part, 2)
+    of_weights, of_biases = rules
+    place = layer.weight_at
+    weights = panel_weights(offset(theta, place), below.units, layer.units)
+    update_rows(
+        *(a, below.pitch, delta, layer.pitch, n, weights, first, last - first),
+        *(offset(v, place), rest(u, place), of_weights, scratch, upcoming),
+    )
+    if first == 0:
+        place = layer.bias_at
+        _update_biases(
+            *(delta, layer, n, offset(theta, place), offset(v, place), rest(u, place)),
+            *(of_biases, scratch),
+        )
+
+
+@inlined
+def _flush_part(layers, part, memory):
+    if memory is None:
+        return
+    below, layer = _layer(layers, at(part, 0) - 1), _layer(layers, at(part, 0))
+    first, last = at(part, 1), at(part, 2)
+    for j in range(0, layer.units, panel_width(memory)):
+        row_step = panel_row(memory, j, layer.units)
+        place = layer.weight_at + j * below.units + first * row_step
+        flush(offset(memory, place), (last - first) * row_step)
     if first == 0:
         flush(offset(memory, layer.bias_at), layer.units)
 
 
 @inlined
-def _update_part(layers, n_layers, units, n, part, theta, v, u, update, weight, t, with_squares):
-    """BP4, BP3 and the update for one part; returns the sum of its squared weights before that."""
-    below, a = _activations(layers, units, at(part, 0) - 1)
-    layer, delta = _errors(layers, n_layers, units, at(part, 0))
-    first, last = at(part, 1), at(part, 2)
-    place = layer.weight_at + first * layer.units
-    w, rows = offset(theta, place), last - first
-    squares = sum_of_squares(w, rows * layer.units) if with_squares else 0.0
-    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
-    moments = (update.momentum, 1.0 - update.momentum, update.beta_2, 1.0 - update.beta_2)
-    rates = _adam_rates(update, t) if update.is_adam else (0.0, 0.0, 0.0)
-    operands = (offset(a, first), below.pitch, delta, layer.pitch, n, rows, layer.units)
-    if update.is_adam:
-        adapt_rows(*operands, w, offset(v, place), offset(u, place), l2, moments, rates)
-    else:
-        descend_rows(
-            *(*operands, w, offset(v, place)),
-            *(update.learning_rate, update.momentum, l2, update.nesterov),
-        )
-    if first == 0:
-        _update_biases(
-            *(delta, layer, n, offset(theta, layer.bias_at)),
-            *(offset(v, layer.bias_at), offset(u, layer.bias_at), update, moments, rates),
-        )
-    if t % FLUSH == 0:
-        _flush_part(layer, first, rows, v, place)
-        if update.is_adam:
-            _flush_part(layer, first, rows, u, place)
-    return squares
+def _square_part(layers, part, theta, squares):
+    """Note the sums of the squares of a part's weights: ``PIECE`` rows each."""
+    below, layer = _layer(layers, at(part, 0) - 1), _layer(layers, at(part, 0))
+    weights = panel_weights(offset(theta, layer.weight_at), below.units, layer.units)
+    for first in range(at(part, 1), at(part, 2), PIECE):
+        place = (at(part, 0) - 1) * squares.shape[1] + first // PIECE
+        put(flat(squares), place, sum_of_squares(weights, first, min(first + PIECE, at(part, 2))))
 
 
 @inlined
-def _batch_weight(row_weight, n_weights, order, start, n):
-    if n_weights == 0:
+def _batch_weight(row_weight, order, start, n, scratch):
+    """The sum of the rows' weights, in blocks that are added in a binary tree."""
+    if row_weight.size == 0:
         return float(n)
-    total = 0.0
-    for i in range(start, start + n):
-        total += at(row_weight, at(order, i))
+    weights = flat(row_weight)
+    waiting = stack_row(weights, LEVELS)
+    total, depth, made = 0.0, depth_of(n), 0
+    for first in range(0, n, depth):
+        total = 0.0
+        for i in range(start + first, start + min(first + depth, n)):
+            total += at(weights, at(order, i))
+        made += 1
+        total = _add_waiting(waiting, made, first + depth >= n, total, scratch)
     return total
 
 
 @inlined
-def _mark_correct(
-    z, n_classes, labels, n_labels, targets, row_weight, n_weights, first, last, correct
-):
+def _add_waiting(waiting, made, is_last, total, scratch):
+    """Add to a block's sum those of its neighbours that wait for it: a binary counter.
+
+    Without a scratch, there is one block.
+    """
+    if scratch is None:
+        return total
+    number, left = 0, made - 1
+    while left > 0:
+        number += left % 2
+        left //= 2
+    size = made
+    while number > 0 and (is_last or size % 2 == 0):
+        number -= 1
+        size //= 2
+        total = at(waiting, number) + total
+    put(waiting, number, total)
+    return total
+
+
+@inlined
+def _mark_correct(z, labels, targets, row_weight, first, last, correct):
     """The weight of each row whose largest logit is the label's (or largest target's), or 0."""
+    z_rows, n_classes, weights = flat(z), z.shape[1], flat(row_weight)
     for i in range(first, last):
-        targets_i = offset(targets, i * n_classes)
-        label = at(labels, i) if n_labels > 0 else first_largest(targets_i, n_classes)
-        is_right = is_first_largest(offset(z, i * n_classes), n_classes, label)
-        weight = at(row_weight, i) if n_weights > 0 else 1.0
-        put(correct, i, weight if is_right else 0.0)
+        if labels is None:
+            label = first_largest(offset(flat(targets), i * n_classes), n_classes)
+        else:
+            label = at(flat(labels), i)
+        is_right = is_first_largest(offset(z_rows, i * n_classes), n_classes, label)
+        weight = at(weights, i) if row_weight.size > 0 else 1.0
+        put(flat(correct), i, weight if is_right else 0.0)
 
 
 @inlined
-def _pass_rows_forward(
-    table, n_layers, data, order, parameters, n_parameters, work, start, first, last
+def _pass_rows(
+    layers, n_layers, data, order, parameters, work, units, start, n, first, last, scratch
 ):
-    """Gather the rows ``first`` to ``last`` of the batch that begins at ``start``, up to z^L."""
-    pitch = _layer(table, 0).pitch
+    """Rows ``first`` to ``last`` of the batch of n: up to the logits, and back to the errors."""
+    pitch = _layer(layers, 0).pitch
     _gather(data, order, start, first, last, work, pitch)
+    x, z = offset(units.x, first * pitch), offset(flat(work.z), first * work.z.shape[1])
     _forward(
-        table,
-        n_layers,
-        parameters,
-        n_parameters,
-        offset(flat(work.x), first * pitch),
-        pitch,
-        flat(work.hidden),
-        work.capacity,
-        first,
-        last - first,
-        offset(flat(work.z), first * work.z.shape[1]),
+        *(layers, n_layers, parameters, x, pitch, units, first, last - first, z),
+        *(_tiny(units.x), scratch),
     )
-
-
-@inlined
-def _pass_rows_back(table, n_layers, data, order, parameters, work, start, n, first, last):
-    """The losses and errors of these rows of the batch of n, down to the first hidden layer's."""
-    weight = _batch_weight(flat(data.row_weight), data.row_weight.size, order, start, n)
+    weight = _batch_weight(data.row_weight, order, start, n, scratch)
     _output_error(work, first, last, 1.0 / weight if weight > 0.0 else 0.0)
-    _mark_correct(
-        *(flat(work.z), work.z.shape[1], flat(work.labels), work.labels.size, flat(work.targets)),
-        *(flat(work.row_weight), work.row_weight.size, first, last, flat(work.correct)),
-    )
-    _hidden_errors(
-        table,
-        n_layers,
-        parameters,
-        flat(work.hidden),
-        flat(work.delta),
-        offset(flat(work.delta_out), first * work.z.shape[1]),
-        work.capacity,
-        first,
-        last - first,
-    )
+    _mark_correct(work.z, work.labels, work.targets, work.row_weight, first, last, work.correct)
+    _hidden_errors(layers, n_layers, parameters, units, first, last - first, scratch)
 
 
 @inlined
-def _activations(table, units, number):
+def _activations(layers, units, number):
     """What enters layer ``number + 1``, and the `Layer` it comes from."""
-    layer = _layer(table, number)
+    layer = _layer(layers, number)
     if number > 0:
         return layer, _rows_of(units.hidden, units.capacity, layer, 0)
     return layer, units.x
 
 
 @inlined
-def _errors(table, n_layers, units, number):
+def _errors(layers, n_layers, units, number):
     """The error of layer ``number``, and its `Layer`."""
-    layer = _layer(table, number)
+    layer = _layer(layers, number)
     if number < n_layers - 1:
         return layer, _rows_of(units.delta, units.capacity, layer, 0)
     return layer, units.delta_out
 
 
 @inlined
-def _add_totals(data, order, work, start, n, totals):
-    """Add a batch to the epoch's sums, and note its weight, if its loss is finite; see `train`."""
-    batch_loss = sum_of(work.loss[:n])
-    if not math.isfinite(batch_loss):
-        return False
-    correct = at(totals, 1)
-    for i in range(n):
-        correct += at(flat(work.correct), i)
-    weight = _batch_weight(flat(data.row_weight), data.row_weight.size, order, start, n)
-    put(totals, 0, at(totals, 0) + batch_loss)
-    put(totals, 1, correct)
-    put(flat(work.weight), 0, weight)
-    put(totals, 2, at(totals, 2) + weight)
-    if weight > 0.0:
-        put(totals, 3, at(totals, 3) + n * (batch_loss / weight))
-    return True
+def _batch_sums(loss, correct, n, scratch):
+    """The sums of a batch's losses, and of the weights of its correct rows.
+
+    In blocks that are added in a binary tree.
+    """
+    weights = flat(correct)
+    losses, corrects = stack_row(weights, LEVELS), stack_row(weights, LEVELS)
+    total, right, depth, made = 0.0, 0.0, depth_of(n), 0
+    for first in range(0, n, depth):
+        last = min(first + depth, n)
+        made += 1
+        right = 0.0
+        for i in range(first, last):
+            right += at(weights, i)
+        right = _add_waiting(corrects, made, last >= n, right, scratch)
+        total = _add_waiting(losses, made, last >= n, sum_of(loss[first:last]), scratch)
+    return total, right
 
 
 @inlined
-def _add_penalty(work, n, weight, update, totals):
+def _add_totals(row_weight, order, start, n, loss, correct, totals, scratch):
+    """Add a batch to the epoch's sums; return its weight, or -1 where its loss is not finite."""
+    batch_loss, correct_weight = _batch_sums(loss, correct, n, scratch)
+    if not math.isfinite(batch_loss):
+        return -1.0
+    weight = _batch_weight(row_weight, order, start, n, scratch)
+    put(totals, 0, at(totals, 0) + batch_loss)
+    put(totals, 1, at(totals, 1) + correct_weight)
+    put(totals, 2, at(totals, 2) + weight)
+    if weight > 0.0:
+        put(totals, 3, at(totals, 3) + n * (batch_loss / weight))
+    return weight
+
+
+@inlined
+def _add_penalty(squares, n, weight, update, totals):
     """Add a batch's penalty 0.5 (l2 + alpha / weight) ||W||^2, from before its update."""
-    squares = 0.0
-    for part in range(work.squares.size):
-        squares += at(flat(work.squares), part)
+    total = 0.0
+    for piece in range(squares.size):
+        total += at(flat(squares), piece)
     l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
-    put(totals, 3, at(totals, 3) + n * (0.5 * l2 * squares))
+    put(totals, 3, at(totals, 3) + n * (0.5 * l2 * total))
 
 
 @inlined
@@ -432,17 +500,14 @@ def train(
     Step s learns from the rows ``order[s * batch_size : (s + 1) * batch_size]``; the last batch
     of an epoch may be short, and is a mean over its own rows.  Any number of threads may call this
     at the same time with the same arguments: whoever comes takes part, and none is waited for that
-    has not claimed anything.  All is done when every call has returned; unless they have left it
-    early, at the sign of ``board[PAUSED]``.  If ``board[OPEN]`` is ``DROPPED`` then, or even, the
-    step in hand has changed nothing; if it is odd, it is in its second phase, and calls with the
-    same arguments, and the sign taken back, finish it.
+    has not claimed anything.  All is done when every call has returned.
 
     Parameters
     ----------
     table, data, order
-        Layout (``Plan.table``); rows to learn from; a permutation of their numbers, intp.
+        Layout (``Panels.table``); rows to learn from; a permutation of their numbers, intp.
     parameters, memory : updated
-        With a margin behind the vectors, see ``_layout.aligned``.
+        In panel form.
     work, parts
         From ``make_workspace`` and ``make_parts``.
     n_blocks : int
@@ -460,58 +525,84 @@ def train(
     update : Update
     """
     counters, layers, rows = flat(board), flat(table), flat(order)
-    theta, v, u = flat(parameters), flat(memory.velocity), flat(memory.second)
-    steps_made, squares_of, n_squares = flat(memory.n_steps), flat(work.squares), work.squares.size
-    units, places, weight_of = _units(work), flat(parts), flat(work.weight)
+    theta, v, u = flat(parameters), flat(memory.velocity), _flat_or_none(memory.second)
+    steps_made, squares = flat(memory.n_steps), work.squares
+    units, places = _units(work), flat(parts)
+    weight_of = flat(work.weight)
     x, n_features, n_dense = flat(data.x), data.x.shape[1], data.x.shape[0]
     n_layers, n_parts = table.shape[0], parts.shape[0]
+    n_first = 1
+    while n_first < n_parts and at(places, 3 * n_first) == 1:
+        n_first += 1
+    panels = Parameters(theta, NOWHERE)
     thread = count(counters, ENTERED) % n_threads
-    while seen(counters, PAUSED) == 0:
-        phase = seen(counters, OPEN)
+    scratch = _scratch(work.packed, work.waiting, thread)
+    phase, item = 0, 0
+    while True:
+        if n_threads > 1:
+            phase = seen(counters, OPEN)
         made, is_second = phase // 2, phase % 2 == 1
         step = first_step + made
         if step >= last_step:
             break
         n_items = n_parts if is_second else n_blocks
-        item = _claim(counters, is_second, n_items, n_threads, made, thread)
-        if item < 0:
-            wait_for(counters, OPEN, phase + 1)
-            continue
+        if n_threads > 1:
+            item = _claim(counters, is_second, n_items, n_threads, made, thread)
+            if item < 0:
+                wait_for(counters, OPEN, phase + 1)
+                continue
         start = step * batch_size
         n = min(batch_size, order.size - start)
         if is_second:
-            _fetch_rows(x, n_features, n_dense, rows, start + batch_size, item, n_parts, n)
-            t = at(steps_made, 0) + 1
-            squares = _update_part(
-                *(layers, n_layers, units, n, offset(places, 3 * item), theta, v, u),
-                *(update, at(weight_of, 0), t, n_squares > 0),
+            part, t = offset(places, 3 * item), at(steps_made, 0) + 1
+            if squares is not None:
+                _square_part(layers, part, theta, squares)
+            # All of them while the first layer's parts are updated: these take the longest.
+            upcoming = Upcoming(
+                *(x, n_features, rows, start + batch_size + n * min(item, n_first) // n_first),
+                min(start + batch_size + n * min(item + 1, n_first) // n_first, n_dense),
             )
-            if n_squares > 0:
-                put(squares_of, item, squares)
+            _update_part(
+                *(layers, n_layers, units, n, part, theta, v, u),
+                *(_rules(update, at(weight_of, 0), t, u), scratch, upcoming),
+            )
+            if t % FLUSH == 0:
+                _flush_part(layers, part, v)
+                _flush_part(layers, part, u)
         else:
             block = (n - 1) // n_blocks + 1
             first = min(item * block, n)
             last = min(first + block, n)
             if first < last:
-                _pass_rows_forward(
-                    *(layers, n_layers, data, rows, theta, parameters.size),
-                    *(work, start, first, last),
+                _pass_rows(
+                    *(layers, n_layers, data, rows, panels, work, units, start, n, first, last),
+                    scratch,
                 )
-                if seen(counters, PAUSED) != 0:
-                    publish(counters, OPEN, DROPPED)  # others may be waiting for this block
-                    break
-                _pass_rows_back(layers, n_layers, data, rows, theta, work, start, n, first, last)
-        n_done = made * (n_blocks + n_parts) + n_blocks + (n_parts if is_second else 0)
-        if count(counters, DONE) + 1 == n_done:
+        item += 1
+        if n_threads > 1:
+            n_done = made * (n_blocks + n_parts) + n_blocks + (n_parts if is_second else 0)
+            is_last = count(counters, DONE) + 1 == n_done
+        else:
+            is_last = item == n_items
+        if is_last:
             # The last to finish a phase opens the next one.
-            if not is_second and not _add_totals(data, rows, work, start, n, flat(totals)):
-                publish(counters, STOPPED, step)
-                phase = 2 * (last_step - first_step)
+            item = 0
             if is_second:
                 put(steps_made, 0, at(steps_made, 0) + 1)
-                if n_squares > 0:
-                    _add_penalty(work, n, at(weight_of, 0), update, flat(totals))
-            publish(counters, OPEN, phase + 1)
+                if squares is not None:
+                    _add_penalty(squares, n, at(weight_of, 0), update, flat(totals))
+            else:
+                weight = _add_totals(
+                    *(data.row_weight, rows, start, n, work.loss, work.correct),
+                    *(flat(totals), scratch),
+                )
+                put(weight_of, 0, weight)
+                if weight < 0.0:
+                    publish(counters, STOPPED, step)
+                    phase = 2 * (last_step - first_step)
+            phase += 1
+            if n_threads > 1:
+                publish(counters, OPEN, phase)
 
 
 @kernel
@@ -522,20 +613,22 @@ def gradient(table, data, order, parameters, work, grad):
     as ``parameters``.
     """
     layers, rows, n, n_layers = flat(table), flat(order), order.size, table.shape[0]
-    units = _units(work)
-    theta = flat(parameters)
-    _pass_rows_forward(layers, n_layers, data, rows, theta, parameters.size, work, 0, 0, n)
-    _pass_rows_back(layers, n_layers, data, rows, theta, work, 0, n, 0, n)
+    units, theta = _units(work), Parameters(flat(parameters), parameters.size)
+    scratch = _scratch(work.packed, work.waiting, 0)
+    _pass_rows(layers, n_layers, data, rows, theta, work, units, 0, n, 0, n, scratch)
     for number in range(1, n_layers):
         below, a = _activations(layers, units, number - 1)
         layer, delta = _errors(layers, n_layers, units, number)
         grad_b, grad_w = offset(flat(grad), layer.bias_at), offset(flat(grad), layer.weight_at)
         for k in range(0, layer.units, width(grad)):
-            store_first(grad_b, k, _bias_gradient(delta, layer, n, k), layer.units - k)
+            store_first(grad_b, k, _bias_gradient(delta, layer, n, k, scratch), layer.units - k)
         room = n * layer.pitch + width(grad)
-        gradient_rows(a, below.pitch, delta, layer.pitch, room, n, below.units, layer.units, grad_w)
-    weight = _batch_weight(flat(data.row_weight), data.row_weight.size, rows, 0, n)
-    return sum_of(work.loss[:n]) / weight
+        gradient_rows(
+            *(a, below.pitch, delta, layer.pitch, room, n, below.units, layer.units),
+            *(grad_w, None, scratch),
+        )
+    loss, _ = _batch_sums(work.loss, work.correct, n, scratch)
+    return loss / _batch_weight(data.row_weight, rows, 0, n, scratch)
 
 
 @kernel
@@ -545,22 +638,17 @@ def logits(table, parameters, x, hidden, capacity, board, z, first_row, last_row
     The rows pass through in blocks of ``capacity``, for as many of which ``hidden`` has room.  Any
     number of threads may call this at the same time, each with a ``hidden`` of its own.
     """
+    layers, theta = flat(table), Parameters(flat(parameters), parameters.size)
+    units = Units(flat(x), flat(hidden), flat(hidden), flat(z), capacity)
+    scratch = stack_scratch(stack_row(x, STACK_PACKED), stack_row(x, WAITING))
     while True:
         start = first_row + count(flat(board), ENTERED) * capacity
         if start >= last_row:
             break
         _forward(
-            flat(table),
-            table.shape[0],
-            flat(parameters),
-            parameters.size,
-            offset(flat(x), start * x.shape[1]),
-            x.shape[1],
-            flat(hidden),
-            capacity,
-            0,
-            min(capacity, last_row - start),
-            offset(flat(z), start * z.shape[1]),
+            *(layers, table.shape[0], theta, offset(flat(x), start * x.shape[1]), x.shape[1]),
+            *(units, 0, min(capacity, last_row - start), offset(flat(z), start * z.shape[1])),
+            *(0.0, scratch),
         )
 
 
@@ -571,10 +659,7 @@ def mark_correct(z, labels, targets, row_weight, correct):
     Or that of the largest target, where there are no labels.  The first of equal logits counts, as
     with ``numpy.argmax``; a row that holds NaN is not correct.
     """
-    _mark_correct(
-        *(flat(z), z.shape[1], flat(labels), labels.size, flat(targets)),
-        *(flat(row_weight), row_weight.size, 0, z.shape[0], flat(correct)),
-    )
+    _mark_correct(z, labels, targets, row_weight, 0, z.shape[0], correct)
 
 
 @kernel

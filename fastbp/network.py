@@ -28,7 +28,7 @@ from fastbp._inputs import (
 )
 from fastbp._measures import accuracy, mean_loss
 from fastbp._random import random_words
-from fastbp._training import SLICE, Guard, History, Progress, Run
+from fastbp._training import FIRST_SLICE, DivergenceError, Guard, History, Progress, Run
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam, check_epsilon
 
@@ -184,8 +184,8 @@ class Network:
             **facts._asdict(),
             "dtype": self.dtype.name,
             "parameters": parameters,
-            "velocity": memory.velocity,
-            "second_moment": memory.second,
+            "velocity": self._plain(memory.velocity),
+            "second_moment": self._plain(memory.second),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -197,8 +197,9 @@ class Network:
         self._allocate(with_second=len(state["second_moment"]) > 0)
         self._epoch = state["epoch"]
         self._parameters[:] = state["parameters"]
-        self._memory.velocity[:] = state["velocity"]
-        self._memory.second[:] = state["second_moment"]
+        _layout.as_panels(self._plan, state["velocity"], self._memory.velocity)
+        if self._memory.second is not None:
+            _layout.as_panels(self._plan, state["second_moment"], self._memory.second)
         self._memory.n_steps[0] = state["n_steps"]
 
     def _facts(self) -> _model_file.Facts:
@@ -210,8 +211,8 @@ class Network:
     def copies(self) -> tuple[_model_file.Facts, Array, _layout.Memory]:
         """Return all that it is made of, as it is between two steps; for files."""
         with self._guard.steps():
-            memory = _layout.Memory(*(array.copy() for array in self._memory))
-            return self._facts(), self._parameters.copy(), memory
+            parameters = self._guard.newest(self._parameters)
+            return self._facts(), parameters, _layout.copy_of(self._memory)
 
     def save(self, path: StrPath) -> None:
         """Write the network to a file in the safetensors format.
@@ -314,22 +315,32 @@ class Network:
     def parameters(self, values: ArrayLike) -> None:
         self._parameters[:] = as_flat(values, "parameters", self._parameters)
 
+    def _plain(self, numbers: Array | None) -> Array:
+        """Return a vector in panel form laid out as the parameters; not to be written to."""
+        plain = np.empty(0, self.dtype)
+        if numbers is not None:
+            plain = _layout.as_plain(self._plan, numbers)
+        plain.flags.writeable = False
+        return plain
+
     @property
     def velocity(self) -> Array:
-        """The momentum's memory v, laid out as ``parameters``; see `forget`.
+        """The momentum's memory v, laid out as ``parameters``: a copy; assign to change it.
 
-        After training with `Adam` it is the first moment, and ``second_moment`` the second.
+        After training with `Adam` it is the first moment, and ``second_moment`` the second; see
+        `forget`.
         """
-        return self._memory.velocity
+        return self._plain(self._memory.velocity)
 
     @velocity.setter
     def velocity(self, values: ArrayLike) -> None:
-        self._memory.velocity[:] = as_flat(values, "velocity", self._parameters)
+        plain = as_flat(values, "velocity", self._parameters)
+        _layout.as_panels(self._plan, plain, self._memory.velocity)
 
     @property
     def second_moment(self) -> Array:
-        """Adam's second moment, laid out as ``parameters``; empty if Adam was not the last."""
-        return self._memory.second
+        """Adam's second moment, as ``velocity``; empty if Adam was not the last."""
+        return self._plain(self._memory.second)
 
     @property
     def weights(self) -> tuple[Array, ...]:
@@ -466,10 +477,13 @@ class Network:
         between Adam and SGD forgets them, for neither can use the other's.  `reset` starts over;
         `forget` only forgets the momentum.
 
-        Ctrl-C (KeyboardInterrupt) takes effect within a tenth of a second, between two steps.  The
-        parameters are those after the last step, and the interrupted epoch does not count; with a
-        ``checkpoint``, ``resume=True`` goes on with it.  (Compilation, in the first call, has to
-        end before; so has the last third of a step that takes longer than that.)
+        Ctrl-C (KeyboardInterrupt) takes effect between two steps, within a tenth of a second if a
+        step takes no longer.  The parameters are those after the last step, and the interrupted
+        epoch does not count; with a ``checkpoint``, ``resume=True`` goes on with it.
+        (Compilation, in the first call, has to end before.)
+
+        Hidden activations and errors below 2^-60 in magnitude (float64: 2^-500) count as zero:
+        their products would be subnormal numbers, which processors are slow with.
 
         Examples
         --------
@@ -495,7 +509,10 @@ class Network:
         resume = as_flag(resume, "resume")
         checkpoint_every = check_checkpoint(checkpoint, checkpoint_every, resume)
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
-        check_finite(data.x)
+        # Where nothing can be lost, no memory of steps and no file, training itself finds out.
+        memory = self._memory
+        if checkpoint is not None or memory.n_steps[0] or memory.velocity.any():
+            check_finite(data.x)
         validation = as_validation(validation_data, self.layer_sizes, self.dtype)
         if not backprop.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
@@ -533,7 +550,13 @@ class Network:
                 self._epoch = first_epoch + resumed.position.done
                 fitting.resume(resumed)
             with Progress(progress, first_epoch, epochs, run.n_steps) as shown:
-                return fitting.train(epochs, shown)
+                try:
+                    return fitting.train(epochs, shown)
+                except DivergenceError:  # of finite rows; others are refused, as before a step
+                    self._memory, forgotten = memory, self._memory
+                    check_finite(data.x)
+                    self._memory = forgotten
+                    raise
 
     @contextmanager
     def run(
@@ -550,9 +573,9 @@ class Network:
         """
         check_epsilon(update, self.dtype)
         with self._guard.training():
-            if update.is_adam != bool(self._memory.second.size):
+            if update.is_adam != (self._memory.second is not None):
                 _layout.forget(self._memory)
-                second = np.empty(0, self.dtype)
+                second = None
                 if update.is_adam:
                     second = _layout.make_second_moment(self._plan, self.dtype)
                 self._memory = self._memory._replace(second=second)
@@ -564,7 +587,8 @@ class Network:
     def _put_back(self, parameters: Array, memory: _layout.Memory) -> None:
         self._parameters[:] = parameters
         for place, array in zip(self._memory, memory, strict=True):
-            place[:] = array
+            if place is not None and array is not None:
+                place[:] = array
 
     def logits(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the weighted inputs of the output layer, ``z^L``.
@@ -791,7 +815,7 @@ class Network:
         cost = _layout.multiply_adds(self._plan, 1, passes=1)
         useful = min(1 + n * cost // _PER_THREAD, -(-n // _BLOCK))
         n_threads = min(n_threads or _threads.default_threads(), useful)
-        step = max(1, SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
+        step = max(1, 2 * FIRST_SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
         for first in range(0, n, step):
             rows = (first, min(first + step, n))
             work = partial(self._pass_forward, x, z, *rows, _layout.make_board(1))

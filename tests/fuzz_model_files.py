@@ -96,7 +96,7 @@ VALUES = [
 def networks():
     """A file of each kind, and what reads it."""
     net = fastbp.Network([2, 3, 2], seed=3)
-    net.velocity[:] = np.linspace(-1, 1, 17)
+    net.velocity = np.linspace(-1, 1, 17)
     adam = fastbp.Network([1, 2], activation="relu", dtype="float64")
     adam.fit([[0.0], [1.0]], [0, 1], epochs=1, optimizer=fastbp.Adam())
     X, y = load_iris(return_X_y=True)
@@ -219,7 +219,6 @@ def run(seconds, seed):
     """Try changed files for some time; return how many."""
     rng = random.Random(seed)
     folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    until = time.monotonic() + seconds
     n_tried = n_refused = 0
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path, again = os.path.join(place, "model"), os.path.join(place, "again")
@@ -229,7 +228,7 @@ def run(seconds, seed):
             model.save(path)
             files.append((Path(path).read_bytes(), load))
             os.unlink(path)
-        before = resident()
+        before, until = resident(), time.monotonic() + seconds  # compiled, or loaded, by now
         while time.monotonic() < until:
             if n_tried == 1000:
                 before = resident()  # by now, all is in memory that is kept for the next time

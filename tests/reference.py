@@ -7,6 +7,7 @@ Products of matrices have a form to the last bit as well, which works in fractio
 """
 
 import functools
+import operator
 from fractions import Fraction
 
 import mpmath
@@ -377,29 +378,64 @@ def rounded(exact, dtype):
     return np.dtype(dtype).type(x)
 
 
-def product_in_blocks(a, b, longest=128, chain=16):
+def blocks_of(n_terms, longest=128):
+    """As few blocks of at most ``longest`` terms as can be, equal but for the last one."""
+    length = -(-n_terms // -(-n_terms // longest))
+    return [slice(start, min(start + length, n_terms)) for start in range(0, n_terms, length)]
+
+
+def added_in_turn(sums):
+    """((s_0 + s_1) + s_2) + ..."""
+    return functools.reduce(operator.add, sums)
+
+
+def added_in_a_tree(sums):
+    """(s_0 + s_1) + (s_2 + s_3), and so on: the first power of two of them, then the others."""
+    if len(sums) == 1:
+        return sums[0]
+    half = 1 << (len(sums) - 1).bit_length() - 1
+    return added_in_a_tree(sums[:half]) + added_in_a_tree(sums[half:])
+
+
+def product_in_blocks(a, b, add_blocks=added_in_turn, longest=128, chain=16):
     """a b, to the last bit as it is computed.
 
-    Each sum over k is cut into as few equal blocks of at most ``longest`` terms as can be, the last
-    one perhaps shorter, and each block into chains of ``chain`` terms. A chain is summed in fused
-    multiply-adds; then the chains of a block are added in turn, and at last the blocks.
+    Each sum over k is cut into `blocks_of` at most ``longest`` terms, and each block into chains of
+    ``chain`` terms. A chain is summed in fused multiply-adds; then the chains of a block are added
+    in turn, and at last the blocks.
     """
     dtype, (n, n_terms), fan_out = a.dtype, a.shape, b.shape[1]
-    n_blocks = -(-n_terms // longest)
-    length = -(-n_terms // n_blocks)
     result = np.zeros((n, fan_out), dtype)
     for i, j in np.ndindex(n, fan_out):
         row, column = ([Fraction(float(x)) for x in line] for line in (a[i], b[:, j]))
-        for start in range(0, n_terms, length):
-            stop = min(start + length, n_terms)
-            block = dtype.type(0)
-            for first in range(start, stop, chain):
+        sums = []
+        for block in blocks_of(n_terms, longest):
+            sums.append(dtype.type(0))
+            for first in range(block.start, block.stop, chain):
                 total = dtype.type(0)
-                for k in range(first, min(first + chain, stop)):
+                for k in range(first, min(first + chain, block.stop)):
                     total = rounded(row[k] * column[k] + Fraction(float(total)), dtype)
-                block += total
-            result[i, j] = block if start == 0 else result[i, j] + block
+                sums[-1] += total
+        result[i, j] = add_blocks(sums)
     return result
+
+
+def column_sums_in_blocks(delta):
+    """sum_i delta_ij in float64, to the last bit as it is computed.
+
+    Blocks are added in a tree; in a block of float64, what each addition loses is added at its end.
+    """
+    sums = []
+    for block in blocks_of(len(delta)):
+        total, *rows = delta[block].astype(np.float64)
+        lost = np.zeros_like(total)
+        for row in rows:
+            grown = total + row
+            back = grown - row  # TwoSum
+            lost += (total - back) + (row - (grown - back))
+            total = grown
+        sums.append(total + lost if delta.dtype == np.float64 else total)
+    return added_in_a_tree(sums)
 
 
 def momentum_step(param, grad, velocity, learning_rate, momentum):

@@ -41,6 +41,7 @@ ROOMS = {
         "_llvm.atomics",
         "_llvm.conversion",
         "_llvm.folds",
+        "_llvm.lanes",
         "_llvm.memory",
         "_llvm.products",
         "_llvm.turned",
@@ -59,7 +60,7 @@ ROOMS = {
     "kernels.dense": _VECTORS
     | {"kernels.activation", "kernels.products", "kernels.rows", "kernels.update"},
     "kernels": _KERNELS,
-    "_layout": {"kernels.activation", "kernels.dense"},
+    "_layout": {"_llvm", "kernels.activation", "kernels.dense", "kernels.products"},
     "_threads": set(),
     "backprop": {"_compile", "_layout", "_llvm"} | _KERNELS,
     "functional": {"_checks", "_compile"} | _KERNELS,

@@ -46,7 +46,11 @@ every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
 class Problem:
-    """A network, rows to learn, and all memory that a run needs."""
+    """A network, rows to learn, and all memory that a run needs.
+
+    ``parameters``, ``velocity`` and ``second`` lie as in a network; `train` brings them to panel
+    form and back.
+    """
 
     def __init__(
         self,
@@ -66,10 +70,11 @@ class Problem:
         rng = np.random.default_rng(seed)
         self.activation, self.with_penalty = activation, with_penalty
         self.plan = _layout.make_plan(sizes, activation)
+        size = self.plan.n_parameters
         self.parameters, self.memory = _layout.make_state(self.plan, dtype, with_second=adam)
-        self.velocity = self.memory.velocity
-        self.parameters[:] = rng.normal(scale=0.5, size=self.plan.n_parameters)
-        self.velocity[:] = rng.normal(scale=0.01, size=self.plan.n_parameters)
+        self.panels = _layout.Panels(self.plan, self.parameters)
+        self.parameters[:] = rng.normal(scale=0.5, size=size)
+        self.velocity = rng.normal(scale=0.01, size=size).astype(dtype)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
         labels = rng.integers(0, sizes[-1], n)
         self.y = reference.onehot(labels, sizes[-1]).astype(dtype)
@@ -77,8 +82,7 @@ class Problem:
             self.y = rng.dirichlet(np.ones(sizes[-1]), n).astype(dtype)
         row_weight = rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0)
         self.order = rng.permutation(n)
-        if adam:
-            self.memory.second[:] = rng.uniform(1e-4, 1e-2, self.plan.n_parameters)
+        self.second = rng.uniform(1e-4, 1e-2, size).astype(dtype) if adam else None
         if form != "positive":
             x = with_zeros(x, rng)
         self.data = _layout.make_data(
@@ -90,8 +94,7 @@ class Problem:
         self.x = x
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
-        self.work = _layout.make_workspace(self.plan, self.data, batch_size, with_penalty)
-        self.parts = _layout.make_parts(self.plan, batch_size)
+        self.work = _layout.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
         self.totals = np.zeros(4)
 
     @property
@@ -106,8 +109,8 @@ class Problem:
         """The same network in longdouble."""
         trainer = Trainer(*self.layers, self.activation)
         trainer.v_weights, trainer.v_biases = self._wide(self.velocity)
-        if self.memory.second.size:
-            trainer.second_weights, trainer.second_biases = self._wide(self.memory.second)
+        if self.second is not None:
+            trainer.second_weights, trainer.second_biases = self._wide(self.second)
         trainer.n_steps = int(self.memory.n_steps[0])
         return trainer
 
@@ -134,26 +137,37 @@ class Problem:
         n_blocks=1,
         n_threads=None,
         team=None,
+        board=None,
     ):
         """Some steps of an epoch; return the step that was not made, or -1.
 
         ``team`` calls the given function, in as many threads as it likes.
         """
         n_threads = n_threads or n_blocks
-        board = _layout.make_board(n_threads)
+        board = _layout.make_board(n_threads) if board is None else board
         last = self.n_steps if last is None else last
         if update is None:
             # also a rate of 0, which nobody may ask for
             update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
+        parts = _layout.make_parts(self.plan, n_threads)
+        memory = [(self.velocity, self.memory.velocity)]
+        if self.second is not None:
+            memory.append((self.second, self.memory.second))
+        self.panels.fill()
+        for plain, numbers in memory:
+            _layout.as_panels(self.plan, plain, numbers)
 
         def work():
             backprop.train(
-                *(self.plan.table, self.data, self.order, self.parameters, self.memory),
-                *(self.work, self.parts, n_blocks, n_threads, board, self.totals, first, last),
+                *(self.panels.table, self.data, self.order, self.panels.numbers, self.memory),
+                *(self.work, parts, n_blocks, n_threads, board, self.totals, first, last),
                 *(self.batch_size, update),
             )
 
         (team or (lambda call: call()))(work)
+        self.panels.write_back()
+        for plain, numbers in memory:
+            plain[:] = _layout.as_plain(self.plan, numbers)
         return int(board[_layout.STOPPED])
 
 
@@ -251,7 +265,7 @@ def assert_updates_match(problem, update):
         assert_near(problem.parameters, expected.flat(), STEP_ERROR)
         assert_near(problem.velocity, expected.flat_velocity(), STEP_ERROR)
         if update.is_adam:
-            assert_near(problem.memory.second, expected.flat_second_moment(), STEP_ERROR)
+            assert_near(problem.second, expected.flat_second_moment(), STEP_ERROR)
         assert problem.memory.n_steps[0] == expected.n_steps == step + 1
         objective = loss + penalty if problem.with_penalty else loss
         total = float(len(rows[0]) * objective)
@@ -300,7 +314,9 @@ def test_batch_without_weight_has_no_alpha(update):
 def test_moments_from_the_first_step_on(update):
     """From nothing: the bias of the moments is largest, and is corrected by t over all epochs."""
     problem = Problem((7, 6, 3), "float64", n=50, adam=update.is_adam, activation="tanh")
-    problem.velocity[:] = problem.memory.second[:] = 0
+    problem.velocity[:] = 0
+    if update.is_adam:
+        problem.second[:] = 0
     expected = problem.trainer()
     for _ in range(4):
         problem.train(update=update)
@@ -319,7 +335,7 @@ def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
     problem.memory.n_steps[:] = 62
     update = update._replace(momentum=0.5, beta_2=0.5, l2=0.0, alpha=0.0)
     tiny = np.finfo(dtype).tiny
-    memory = [problem.velocity, *([problem.memory.second] if update.is_adam else [])]
+    memory = [problem.velocity, *([problem.second] if update.is_adam else [])]
     for array in memory:
         array[:] = np.resize([1.0, tiny, 4 * tiny, 3 * tiny], array.size)
     before = memory[0].copy()
@@ -338,7 +354,7 @@ def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
 def test_sparse_rows_give_the_bits_of_dense_ones(sizes, soft, activation, update, dtype):
     options = {"soft": soft, "weighted": soft, "activation": activation, "adam": update.is_adam}
     dense, sparse = (Problem(sizes, dtype, form=form, **options) for form in ("dense", "sparse"))
-    assert len(sparse.data.x) == 0 < sparse.data.values.size < dense.data.x.size
+    assert len(sparse.data.x) == 0 < sparse.data.sparse.values.size < dense.data.x.size
     for problem in (dense, sparse):
         for _ in range(2):
             assert problem.train(update=update) == -1
@@ -348,15 +364,17 @@ def test_sparse_rows_give_the_bits_of_dense_ones(sizes, soft, activation, update
 def test_sparse_rows_that_are_not_finite_stop_a_step():
     problem = Problem((5, 3), "float32", n=24, form="sparse")
     problem.order[:] = np.roll(np.arange(24), 8)  # row 1, which is not empty, in the second step
-    problem.data.values[problem.data.starts[1]] = np.nan
+    problem.data.sparse.values[problem.data.sparse.starts[1]] = np.nan
     assert problem.train() == 1
 
 
 def assert_same_state(got, expected):
     __tracebackhide__ = True
     np.testing.assert_array_equal(got.parameters, expected.parameters)
-    for ours, theirs in zip(got.memory, expected.memory, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(got.velocity, expected.velocity)
+    if expected.second is not None:
+        np.testing.assert_array_equal(got.second, expected.second)
+    assert got.memory.n_steps == expected.memory.n_steps
     np.testing.assert_array_equal(got.totals, expected.totals)
 
 
@@ -420,9 +438,10 @@ def test_runs_are_equal_to_the_bit(dtype):
 @pytest.mark.parametrize("soft", [False, True])
 def test_what_is_learnt_from_stays_as_it_is(soft):
     problem = Problem((7, 5, 3), "float32", soft=soft, weighted=True)
-    before = [array.copy() for array in (*problem.data, problem.order)]
+    arrays = [array for array in (*problem.data, problem.order) if array is not None]
+    before = [array.copy() for array in arrays]
     problem.train()
-    for array, expected in zip((*problem.data, problem.order), before, strict=True):
+    for array, expected in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
@@ -510,10 +529,9 @@ def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
 def test_mark_correct():
     z = np.array([[1.0, 3.0], [5.0, 5.0], [0.0, -1.0], [np.nan, 1.0]])
     labels, targets = np.array([1, 0, 1, 1]), np.array([[0.2, 0.8], [0.5, 0.5], [0, 1.0], [0, 1.0]])
-    none, no_targets, no_labels = np.empty(0), np.empty((0, 0)), np.empty(0, np.intp)
     weight = np.array([0.5, 2.0, 7.0, 9.0])
-    for row_weight, expected in ((none, [1, 1, 0, 0]), (weight, [0.5, 2, 0, 0])):
-        for y in ((labels, no_targets), (no_labels, targets)):
+    for row_weight, expected in ((np.empty(0), [1, 1, 0, 0]), (weight, [0.5, 2, 0, 0])):
+        for y in ((labels, None), (None, targets)):
             correct = np.full(4, np.nan)
             backprop.mark_correct(z, *y, row_weight, correct)
             np.testing.assert_array_equal(correct, expected)
@@ -522,21 +540,19 @@ def test_mark_correct():
 @pytest.mark.parametrize("n_classes", [1, 2, 15, 16, 17, 33])
 def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
     z = np.random.default_rng(n_classes).integers(-2, 2, (50, n_classes)).astype(dtype)
-    targets, none = np.zeros((0, n_classes), dtype), np.empty(0)
     for label in range(n_classes):
         correct = np.empty(50)
-        backprop.mark_correct(z, np.full(50, label), targets, none, correct)
+        backprop.mark_correct(z, np.full(50, label), None, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 15, 16, 17, 33])
 def test_first_of_equal_targets_is_the_label(n_classes, dtype):
     targets = np.random.default_rng(n_classes).integers(0, 4, (50, n_classes)).astype(dtype)
-    no_labels, none = np.empty(0, np.intp), np.empty(0)
     for label in range(n_classes):
         z, correct = np.zeros((50, n_classes), dtype), np.empty(50)
         z[:, label] = 1
-        backprop.mark_correct(z, no_labels, targets, none, correct)
+        backprop.mark_correct(z, None, targets, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
 
 
@@ -569,13 +585,15 @@ def test_all_finite(value, where, dtype):
 
 
 @pytest.mark.compiled
-def test_one_specialisation_per_dtype_serves_every_architecture():
+@pytest.mark.parametrize("soft", [False, True])
+def test_one_specialisation_serves_every_architecture(soft):
+    """Of the same kind of answers; weights of rows make no difference."""
+    Problem((5, 3), "float32", soft=soft).train()
+    n_compiled = len(backprop.train.signatures)
     for sizes in ARCHITECTURES:
-        for soft in (False, True):
-            for weighted in (False, True):
-                problem = Problem(sizes, "float32", soft=soft, weighted=weighted)
-                problem.train()
-    assert len(backprop.train.signatures) <= 2  # other tests may have trained in float64
+        for weighted in (False, True):
+            Problem(sizes, "float32", soft=soft, weighted=weighted).train()
+    assert len(backprop.train.signatures) == n_compiled
 
 
 @pytest.mark.compiled
@@ -730,15 +748,8 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
         for views in (_layout.weight_views, _layout.bias_views):
             views(problem.plan, expected)[1][:] = views(problem.plan, after.parameters)[1]
     phase = board[_layout.OPEN]
-
-    def work():
-        backprop.train(
-            *(problem.plan.table, problem.data, problem.order, problem.parameters),
-            *(problem.memory, problem.work, problem.parts, n_threads, n_threads, board),
-            *(problem.totals, 0, problem.n_steps, problem.batch_size, SGD(0.3).update()),
-        )
-
-    thread = threading.Thread(target=work, daemon=True)
+    arguments = {"n_blocks": n_threads, "board": board}
+    thread = threading.Thread(target=problem.train, kwargs=arguments, daemon=True)
     thread.start()
     thread.join(0.1)
     waits = thread.is_alive()

@@ -7,9 +7,10 @@ import endurance
 import model_files
 import numpy as np
 import pytest
+import slices
 from test_network import OPTIMIZERS, SIZES, digest
 
-from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network, _training, backprop
+from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network, _training
 
 pytestmark = pytest.mark.compiled  # hundreds of fits, for which no kernel matters
 
@@ -30,21 +31,6 @@ def data():
 
 class Stopped(Exception):
     """Stands for whatever ends a process."""
-
-
-def stop_after(monkeypatch, n_steps, action):
-    """Make slices of one step, and have something happen after so many of them."""
-    made = []
-
-    def train(*arguments, original=backprop.train):
-        original(*arguments)
-        made.append(None)
-        if len(made) == n_steps:
-            action()
-
-    monkeypatch.setattr(_training, "SLICE", 1)
-    monkeypatch.setattr(backprop, "train", train)
-    return made
 
 
 def stop():
@@ -78,7 +64,7 @@ def test_interrupted_after_every_step(optimizer, every, data, path, dtype, monke
     expected = net.fit(*data, **arguments)
     for n_steps in range(1, 25):
         with monkeypatch.context() as patch:
-            stop_after(patch, n_steps, stop)
+            slices.after_steps(patch, n_steps, stop)
             with pytest.raises(Stopped):
                 Network(SIZES, dtype=dtype).fit(
                     *data, **arguments, checkpoint=path, checkpoint_every=every
@@ -97,11 +83,11 @@ def test_no_step_is_made_twice_after_an_interrupt(data, path, monkeypatch):
     """The last checkpoint is of the moment of the interrupt, whatever the interval."""
     net = Network(SIZES)
     with monkeypatch.context() as patch:
-        stop_after(patch, 13, stop)
+        slices.after_steps(patch, 13, stop)
         with pytest.raises(Stopped):
             net.fit(*data, epochs=3, batch_size=8, checkpoint=path, checkpoint_every=1000)
     assert digest(Network.load(path)) == digest(net)
-    made = stop_after(monkeypatch, 1000, stop)
+    made = slices.after_steps(monkeypatch, 1000, stop)
     net.fit(*data, epochs=3, batch_size=8, checkpoint=path, resume=True)
     assert len(made) == 24 - 13
 
@@ -121,7 +107,7 @@ def test_killed_again_and_again(path):
 def test_a_finished_run_is_not_run_again(data, path, monkeypatch):
     net = Network(SIZES)
     expected = net.fit(*data, epochs=3, checkpoint=path, validation_data=data)
-    made = stop_after(monkeypatch, 1, stop)
+    made = slices.after_steps(monkeypatch, 1, stop)
     other = Network(SIZES)
     history = other.fit(*data, epochs=3, checkpoint=path, validation_data=data, resume=True)
     assert not made
@@ -178,7 +164,7 @@ def test_without_shuffling(data, path, monkeypatch):
     net = Network(SIZES)
     net.fit(*data, **arguments)
     with monkeypatch.context() as patch:
-        stop_after(patch, 11, stop)
+        slices.after_steps(patch, 11, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, **arguments, checkpoint=path)
     other = Network(SIZES)
@@ -223,7 +209,7 @@ def test_a_callback_that_fails_is_called_again(data, path):
 def test_time_goes_on(data, path, monkeypatch):
     """The time of an epoch holds what was spent on it before the interruption."""
     with monkeypatch.context() as patch:
-        stop_after(patch, 12, stop)
+        slices.after_steps(patch, 12, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, epochs=2, batch_size=8, checkpoint=path)
     header, rest = model_files.parse(path.read_bytes())
@@ -239,7 +225,7 @@ def test_time_goes_on(data, path, monkeypatch):
 def test_progress_goes_on(data, path, monkeypatch, capsys):
     """The bar of a resumed run begins where the run is."""
     with monkeypatch.context() as patch:
-        stop_after(patch, 12, stop)
+        slices.after_steps(patch, 12, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, epochs=3, batch_size=8, checkpoint=path)
     seen = []
@@ -259,7 +245,7 @@ def test_divergence_after_a_resumption(data, path, monkeypatch):
         net.fit(*data, **arguments)
     n_steps = 8 * expected.value.epoch - 8 + expected.value.step
     with monkeypatch.context() as patch:
-        stop_after(patch, n_steps - 1, stop)
+        slices.after_steps(patch, n_steps - 1, stop)
         with pytest.raises(Stopped):
             Network([6, 3]).fit(*data, **arguments, checkpoint=path)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
@@ -272,12 +258,7 @@ def test_divergence_after_a_resumption(data, path, monkeypatch):
 def test_interrupted_when_it_has_diverged_already(data, path, monkeypatch):
     """The last checkpoint that was any good is kept."""
     net = Network(SIZES)
-
-    def spoil():
-        net.parameters[3] = np.nan
-        raise Stopped
-
-    stop_after(monkeypatch, 13, spoil)
+    slices.after_steps(monkeypatch, 13, stop, spoil=True)
     with pytest.raises(Stopped):
         net.fit(*data, epochs=3, batch_size=8, checkpoint=path, checkpoint_every=5)
     kept = Network.load(path)
@@ -306,7 +287,7 @@ def test_arguments_that_differ_are_named(name, data, path):
     Network(SIZES).fit(*data, **arguments, checkpoint=path)
     content = path.read_bytes()
     net = Network(SIZES)
-    net.velocity[:] = 1
+    net.velocity = np.ones_like(net.parameters)
     before = digest(net)
     field = name.split(",")[0]
     with pytest.raises(ModelFileError, match=rf"another run's: {field} is not the same"):

@@ -200,11 +200,62 @@ def test_sums_are_made_in_blocks_of_fused_multiply_adds(dtype, n_terms):
     carried = reference.product_in_blocks(delta_next[some[0][:, 0]], w_next[some[1][0]].T)
     assert_same_bits(calls.hidden_error(delta_next, w_next, a)()[some], carried * dtype.type(0.25))
 
-    a_prev, delta = weight_gradient(n_terms, n, wide, dtype).inputs
-    total = reference.product_in_blocks(a_prev.T[some[0][:, 0]], delta[:, some[1][0]])
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("n", [1, 64, 128, 129, 256, 257, 300, 513, 700, 1100])
+def test_sums_over_a_batch_are_added_in_a_tree(dtype, n):
+    some = np.ix_([0, 12, 229], [0, 16, 34])
+    a_prev, delta = weight_gradient(n, 230, 35, dtype).inputs
+    total = reference.product_in_blocks(
+        a_prev.T[some[0][:, 0]], delta[:, some[1][0]], reference.added_in_a_tree
+    )
     found = calls.weight_gradient(a_prev, delta)()[some]
     # the mean, rounded once more
-    assert (reference.ulp_error(found, reference.wide(total) / n_terms) <= 0.501).all()
+    assert (reference.ulp_error(found, reference.wide(total) / n) <= 0.501).all()
+    mean = (reference.column_sums_in_blocks(delta) / n).astype(dtype)
+    assert_same_bits(calls.bias_gradient(delta)(), mean)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (40, 1700, 1030),  # terms packed in two parts
+        (520, 130, 1030),  # and so are rows
+        (24, 7, 1024),
+        (23, 130, 1100),  # as many rows as are not packed
+    ],
+    ids=str,
+)
+def test_packed_products_have_the_bits_of_others(dtype, shape):
+    """Of fewer rows, of fewer columns, and of the reference."""
+    n, n_terms, wide = shape
+    parts = [slice(i, i + 20) for i in range(0, n, 20)]
+    rows, columns = [0, 6, n - 1], [0, 31, wide - 1]
+    some = np.ix_(rows, columns)
+    a_prev, w, b = dense_forward(n, n_terms, wide, dtype).inputs
+    z = calls.dense_forward(a_prev, w, b)()
+    assert_same_bits(z[some], reference.product_in_blocks(a_prev[rows], w[:, columns]) + b[columns])
+    flat = np.concatenate([calls.dense_forward(a_prev[part], w, b)() for part in parts])
+    assert_same_bits(z, flat)
+    narrow = calls.dense_forward(a_prev, w[:, :90].copy(), b[:90])()
+    assert_same_bits(z[:, :90], narrow)
+
+    call = hidden_error(n, wide, n_terms, dtype)
+    delta_next, w_next, a = call.inputs
+    a[...] = 0.5
+    delta = call()
+    carried = reference.product_in_blocks(delta_next[rows], w_next[columns].T)
+    assert_same_bits(delta[some], carried * dtype.type(0.25))
+    flat = [calls.hidden_error(delta_next[part], w_next, a[part])() for part in parts]
+    assert_same_bits(delta, np.concatenate(flat))
+    narrow = calls.hidden_error(delta_next, w_next[:90], a[:, :90].copy())()
+    assert_same_bits(delta[:, :90], narrow)
+
+    call = weight_gradient(n, n_terms, wide, dtype)
+    a_prev, delta = call.inputs
+    narrow = calls.weight_gradient(a_prev, delta[:, :90].copy())()
+    assert_same_bits(call()[:, :90], narrow)
 
 
 @pytest.mark.compiled
@@ -270,10 +321,3 @@ def test_compiled_equals_plain_python(dtype):
 @pytest.mark.compiled
 def test_one_specialisation_for_each_dtype(kernel):
     calls.assert_one_specialisation(lambda shape, dtype: kernel(*shape, 19, dtype))
-
-
-def test_sums_longer_than_a_block_match_reference(dtype):
-    a_prev, delta = draw(300, 2, dtype=dtype), draw(300, 3, dtype=dtype, seed=1)
-    exact = reference.weight_gradient(a_prev, delta)
-    size = np.abs(a_prev).T @ np.abs(delta) / 300
-    assert_product("weight_gradient", calls.weight_gradient(a_prev, delta)(), exact, size, 300)

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fastbp import _layout
-from fastbp.kernels.dense import GROUP
+from fastbp import _layout, _llvm
 
 ARCHITECTURES = [(5, 3), (7, 5, 3), (4, 9, 6, 2), (1, 1, 1), (64, 33, 10), (784, 512, 512, 10)]
 architectures = pytest.mark.parametrize(
@@ -57,21 +56,60 @@ def test_aligned(n, page_offset, dtype):
 
 
 @architectures
-@pytest.mark.parametrize("batch_size", [1, 30, 10**6, 10**12])
-def test_parts_cover_each_row_of_each_layer_once(sizes, batch_size):
-    parts = _layout.make_parts(_layout.make_plan(sizes), batch_size)
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 16, 1000])
+def test_parts_cover_each_row_of_each_layer_once(sizes, n_threads):
+    parts = _layout.make_parts(_layout.make_plan(sizes), n_threads)
     covered = [(layer, row) for layer, first, last in parts.tolist() for row in range(first, last)]
     assert covered == [(n, row) for n in range(1, len(sizes)) for row in range(sizes[n - 1])]
-    assert (parts[:, 2] - parts[:, 1] <= GROUP).all()
+    # sums of squares are made of so many rows, whole ones
+    assert not (parts[:, 1] % _layout.PIECE).any()
+    if n_threads == 1:
+        assert len(parts) == len(sizes) - 1
 
 
 @pytest.mark.parametrize(
     "sizes", [(64, 100, 10), (16, 100, 26), (784, 30, 10), (30, 100, 10), (784, 512, 512, 10)]
 )
 def test_two_threads_share_the_weights_nearly_evenly(sizes):
-    parts = _layout.make_parts(_layout.make_plan(sizes), 200)
+    parts = _layout.make_parts(_layout.make_plan(sizes), 2)
     work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
     assert max(work) <= sum(work) / 2
+
+
+# Panel form
+
+ODD_SIZES = [(5, 3), (1, 1, 1), (7, 33, 31), (3, 64, 65, 2), (130, 17, 100, 1)]
+
+
+@pytest.mark.parametrize("sizes", ODD_SIZES, ids=str)
+def test_panels_hold_each_number_once_in_the_order_of_their_columns(sizes, dtype):
+    plan = _layout.make_plan(sizes)
+    plain = 1 + np.arange(plan.n_parameters, dtype=dtype)
+    panels = _layout.Panels(plan, plain)
+    panels.fill()
+    lanes, width = _llvm.lane_count(plain.dtype), _llvm.panel_width(plain)
+    expected = []
+    for w in _layout.weight_views(plan, plain):
+        for j in range(0, w.shape[1], width):
+            panel = w[:, j : j + width]
+            expected.append(np.pad(panel, ((0, 0), (0, -panel.shape[1] % lanes))).ravel())
+    expected += [np.pad(b, (0, -len(b) % lanes)) for b in _layout.bias_views(plan, plain)]
+    np.testing.assert_array_equal(panels.numbers, np.concatenate(expected))
+
+
+@pytest.mark.parametrize("sizes", ODD_SIZES, ids=str)
+def test_panels_and_back(sizes, dtype):
+    plan = _layout.make_plan(sizes)
+    before = np.random.default_rng(0).normal(size=plan.n_parameters).astype(dtype)
+    plain, numbers = before.copy(), _layout.make_state(plan, dtype)[1].velocity
+    _layout.as_panels(plan, plain, numbers)
+    np.testing.assert_array_equal(_layout.as_plain(plan, numbers), before)
+    panels = _layout.Panels(plan, plain)
+    panels.fill()
+    np.testing.assert_array_equal(panels.numbers, numbers)
+    plain[:] = 0
+    panels.write_back()
+    np.testing.assert_array_equal(plain, before)
 
 
 def test_cost_grows_with_rows_and_passes():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 import reference_network
+import slices
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from together import together
@@ -118,6 +119,19 @@ def test_vectors_are_assigned_by_value(name):
     with pytest.raises(ValueError, match=rf"{name} must have shape \(6,\), got \(5,\)"):
         setattr(net, name, np.zeros(5))
     net.parameters += 1  # in place, and assigned to itself
+
+
+def test_velocity_and_second_moment_are_copies_not_to_be_written(data):
+    net = Network(SIZES)
+    net.fit(*data, epochs=1, optimizer=Adam())
+    before = digest(net)
+    for vector in (net.velocity, net.second_moment):
+        assert vector.shape == net.parameters.shape
+        with pytest.raises(ValueError, match="read-only"):
+            vector[0] = 1
+        vector.flags.writeable = True
+        vector[:] = 1
+    assert digest(net) == before
 
 
 def test_first_weights_follow_from_the_seed():
@@ -405,7 +419,7 @@ def test_it_learns(data, dtype):
 def test_same_bits_in_every_run_and_any_slices(data, dtype, monkeypatch):
     runs = [Network(SIZES, dtype=dtype) for _ in range(3)]
     histories = [net.fit(*data, epochs=4, batch_size=7) for net in runs[:2]]
-    monkeypatch.setattr(_training, "SLICE", 1)
+    slices.one_by_one(monkeypatch)
     histories.append(runs[2].fit(*data, epochs=4, batch_size=7))
     assert len({digest(net) for net in runs}) == 1
     for history in histories[1:]:
@@ -475,7 +489,7 @@ def test_velocity_can_be_forgotten(data):
     net, other = Network(SIZES), Network(SIZES)
     net.fit(*data, epochs=1)
     other.parameters = net.parameters
-    net.velocity[:] = 0
+    net.velocity = np.zeros_like(net.parameters)
     for each in (net, other):
         each.fit(*data, epochs=1, shuffle=False)
     assert digest(net) == digest(other)
@@ -724,20 +738,6 @@ def test_callback(data):
     assert history.loss[0] > 0
 
 
-def test_callback_may_change_the_weights(data):
-    def zero(network, epoch, entry):
-        network.parameters[:] = 0
-        network.velocity[:] = 0
-
-    net, other = Network(SIZES), Network(SIZES)
-    net.fit(*data, epochs=2, callback=zero)
-    assert not net.parameters.any()
-    other.fit(*data, epochs=1, callback=zero)
-    net.fit(*data, epochs=1, shuffle=False)
-    other.fit(*data, epochs=1, shuffle=False)
-    assert digest(net) == digest(other)
-
-
 def test_callback_that_fails_leaves_a_usable_network(data):
     def fail(network, epoch, entry):
         raise RuntimeError("no more")
@@ -850,40 +850,10 @@ def test_divergence_after_some_epochs(data):
     assert np.isfinite(net.parameters).all()
 
 
-def interrupt_after(monkeypatch, n_slices, spoil=False):
-    """Ctrl-C at the end of a slice, before fit has looked at what the slice brought."""
-    counter = iter(range(n_slices))
-
-    def train(table, data, order, parameters, *rest, original=backprop.train):
-        original(table, data, order, parameters, *rest)
-        if next(counter, None) is None:
-            if spoil:
-                parameters[3] = np.nan
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(_training, "SLICE", 1)
-    monkeypatch.setattr(backprop, "train", train)
-
-
-def test_interrupt_between_slices(data, monkeypatch):
-    net, other = Network(SIZES), Network(SIZES)
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 8 + 3)
-        with pytest.raises(KeyboardInterrupt):
-            net.fit(*data, epochs=3, batch_size=8)
-    assert net.epoch == 1
-    other.fit(*data, epochs=1, batch_size=8)
-    assert digest(net) != digest(other)  # the steps of the second epoch stay
-    assert np.isfinite(net.parameters).all()
-    assert np.shares_memory(net.parameters, net.weights[0])
-    net.fit(*data, epochs=1)
-    assert net.epoch == 2
-
-
 def test_interrupt_of_a_run_that_has_diverged_unnoticed(data, monkeypatch):
     net = Network(SIZES)
     before = net.parameters.copy()
-    interrupt_after(monkeypatch, 2, spoil=True)
+    slices.after_steps(monkeypatch, 3, slices.interrupt, spoil=True)
     with pytest.raises(KeyboardInterrupt):
         net.fit(*data, epochs=3, batch_size=8)
     np.testing.assert_array_equal(net.parameters, before)
@@ -1040,15 +1010,20 @@ def test_predictions_match_the_reference(data, dtype):
     assert net.predict_proba(X).dtype == dtype
 
 
-def test_a_row_does_not_depend_on_the_others(rng, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    "sizes",
+    [SIZES, pytest.param([6, 1030, 3], marks=pytest.mark.compiled)],  # many rows are packed
+    ids=["small", "wide"],
+)
+def test_a_row_does_not_depend_on_the_others(sizes, rng, dtype, monkeypatch):
     X = rng.normal(size=(301, 6)).astype(dtype)
-    net = Network(SIZES, dtype=dtype)
+    net = Network(sizes, dtype=dtype)
     together = net.predict_proba(X), net.predict_log_proba(X)
     for rows in (slice(0, 1), slice(7, 8), slice(255, 258), slice(300, 301), slice(3, 300, 7)):
         np.testing.assert_array_equal(net.predict_proba(X[rows]), together[0][rows])
         np.testing.assert_array_equal(net.predict_log_proba(X[rows]), together[1][rows])
         np.testing.assert_array_equal(net.predict(X[rows]), net.predict(X)[rows])
-    monkeypatch.setattr(_training, "SLICE", 1)
+    slices.one_by_one(monkeypatch)
     np.testing.assert_array_equal(net.predict_proba(X), together[0])
 
 
@@ -1176,6 +1151,95 @@ def test_gradients_are_new_arrays(data):
     assert isinstance(grad_w, list)
 
 
+# The order of the sums, and numbers too small to matter
+
+
+def summed(numbers, add=reference.added_in_turn):
+    """The sum over a batch: of blocks, then in a tree."""
+    return reference.added_in_a_tree([add(numbers[b]) for b in reference.blocks_of(len(numbers))])
+
+
+def error_of(net, X, labels, row_weight):
+    """Of a network without hidden layers: output error, mean loss, accuracy; by the kernels."""
+    weight, z, loss = summed(row_weight), net.logits(X), np.empty(len(X), net.dtype)
+    delta = np.empty_like(z)
+    fastbp.kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, 1 / weight)
+    correct = np.where(np.argmax(z, axis=1) == labels, row_weight, 0)
+    return delta, summed(loss, fastbp.kernels.loss_sum) / weight, summed(correct) / weight
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("n", [1, 128, 129, 256, 257, 300, 513, 700, 1100])
+def test_sums_over_a_batch_are_added_in_a_tree(n, rng, dtype):
+    """Gradients, losses and weights, to the last bit; those of a step are in the velocity."""
+    X, y, weight = rng.normal(size=(n, 230)).astype(dtype), rng.integers(0, 35, n), rng.random(n)
+    net = Network([230, 35], dtype=dtype)
+    delta, mean_loss, accuracy = error_of(net, X, y, weight)
+    rows, columns = [0, 13, 229], [0, 16, 34]
+    grad_w = reference.product_in_blocks(X.T[rows], delta[:, columns], reference.added_in_a_tree)
+    grad_b = reference.column_sums_in_blocks(delta).astype(dtype)
+    loss, (found_w,), (found_b,) = net.gradients(X, y, sample_weight=weight)
+    np.testing.assert_array_equal(found_w[np.ix_(rows, columns)], grad_w)
+    np.testing.assert_array_equal(found_b, grad_b)
+    assert loss == mean_loss
+    for optimizer, sign in ((SGD(1.0, momentum=0.0), -1), (Adam(beta_1=0.0), 1)):
+        net = Network([230, 35], dtype=dtype)
+        history = net.fit(
+            *(X, y),
+            epochs=1,
+            batch_size=n,
+            sample_weight=weight,
+            optimizer=optimizer,
+            shuffle=False,
+        )
+        step = Network([230, 35], dtype=dtype)
+        step.parameters = sign * net.velocity
+        np.testing.assert_array_equal(step.weights[0][np.ix_(rows, columns)], grad_w)
+        np.testing.assert_array_equal(step.biases[0], grad_b)
+        assert (history.loss, history.accuracy) == ([mean_loss], [accuracy])
+    np.testing.assert_array_equal(net.second_moment, dtype.type(1 - 0.999) * net.velocity**2)
+
+
+def test_tiny_activations_and_errors_are_zero_in_training_alone(dtype):
+    """The smallest that count are 2^-60 and 2^-500; predictions and kernels keep all others."""
+    tiny = 2.0 ** (-60 if dtype == np.float32 else -500)
+    net = Network([1, 4, 2], activation="identity", dtype=dtype)
+    w_1, w_2 = net.weights
+    w_1[:] = [[tiny / 2, tiny, 1, 1]]
+    w_2[:] = [[2 / tiny, 0], [0, 1], [1, 0.5], [tiny, 0]]
+    X, y = np.ones((1, 1), dtype), np.zeros(1, np.intp)
+    kept = np.empty((1, 4), dtype)
+    fastbp.kernels.dense_forward(X, w_1, net.biases[0], kept)
+    np.testing.assert_array_equal(kept, w_1)
+    np.testing.assert_array_equal(net.logits(X), [[2, 0.5]])
+    # a half of the smallest that counts is left out, and with it a logit of 1
+    a, z = np.array([[0, tiny, 1, 1]], dtype), np.array([[1, 0.5]], dtype)
+    loss, delta = np.empty(1, dtype), np.empty((1, 2), dtype)
+    fastbp.kernels.softmax_cross_entropy(z, y, np.empty(0), loss, delta, 1.0)
+    carried = np.empty_like(a)
+    fastbp.kernels.hidden_error_of(delta, w_2, a, carried, 0)
+    assert 0 < abs(carried[0, 3]) < tiny < abs(carried[0, 1])
+    carried[0, 3] = 0
+    found, grad_w, grad_b = net.gradients(X, y)
+    assert found == loss[0]
+    expected = [carried, a.T @ delta, carried[0], delta[0]]
+    for got, right in zip(grad_w + grad_b, expected, strict=True):
+        np.testing.assert_array_equal(got, right)
+    net.fit(X, y, epochs=1, learning_rate=1.0, momentum=0.0)
+    np.testing.assert_array_equal(-net.velocity, np.concatenate([g.ravel() for g in expected]))
+
+
+def test_a_row_that_is_all_but_certain_is_learnt_from_no_more(dtype):
+    net = Network([1, 2], dtype=dtype)
+    net.parameters[:] = [50 if dtype == np.float32 else 400, 0, 0, 0]
+    loss, grad_w, grad_b = net.gradients([[1.0]], [0])
+    assert loss == net.loss([[1.0]], [0]) > 0
+    assert not grad_w[0].any()
+    assert not grad_b[0].any()
+    net.fit([[1.0]], [0], epochs=1)
+    assert not net.velocity.any()
+
+
 # Copies
 
 
@@ -1231,57 +1295,18 @@ def shared(monkeypatch):
     return asked
 
 
-@pytest.fixture(params=[None, 1], ids=["large slices", "small slices"])
-def slices(request, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["large slices", "small slices"])
+def sliced(request, monkeypatch):
     """Compiled code is entered now and then, or as often as can be."""
-    if request.param is not None:
-        monkeypatch.setattr(_training, "SLICE", request.param)
-        monkeypatch.setattr(network, "SLICE", request.param)
+    if request.param:
+        slices.one_by_one(monkeypatch)
 
 
 N_THREADS = [1, 2, 3, 4, 7, 16]
 
 
 @pytest.mark.compiled
-@pytest.mark.usefixtures("slices")
-@pytest.mark.parametrize("soft", [False, True])
-def test_training_has_the_same_bits_for_any_number_of_threads(soft, rng, dtype, shared):
-    X, y, weight = rng.normal(size=(300, 33)), rng.integers(0, 5, 300), rng.uniform(size=300)
-    if soft:
-        y = rng.dirichlet(np.ones(5), 300)
-    digests, histories = set(), []
-    for n_threads in N_THREADS:
-        net = Network([33, 47, 21, 5], dtype=dtype)
-        shared.clear()
-        histories.append(
-            net.fit(X, y, epochs=2, batch_size=29, sample_weight=weight, n_threads=n_threads)
-        )
-        assert {n_threads} <= set(shared) <= {1, n_threads}
-        digests.add(digest(net))
-    assert len(digests) == 1
-    assert all(history.loss == histories[0].loss for history in histories)
-    assert all(history.accuracy == histories[0].accuracy for history in histories)
-
-
-@pytest.mark.compiled
-@every_activation
-@every_optimizer
-def test_every_optimizer_has_the_same_bits_for_any_number_of_threads(
-    activation, optimizer, rng, dtype, shared
-):
-    X, y = rng.normal(size=(3000, 33)), rng.integers(0, 5, 3000)
-    digests = set()
-    for n_threads in (1, 2, 3):
-        net = Network([33, 47, 21, 5], activation=activation, dtype=dtype)
-        shared.clear()
-        net.fit(X, y, epochs=2, batch_size=29, optimizer=optimizer, n_threads=n_threads)
-        assert {n_threads} <= set(shared) <= {1, n_threads}
-        digests.add(digest(net))
-    assert len(digests) == 1
-
-
-@pytest.mark.compiled
-@pytest.mark.usefixtures("slices")
+@pytest.mark.usefixtures("sliced")
 def test_predictions_have_the_same_bits_in_any_batch_for_any_number_of_threads(
     rng, dtype, shared, monkeypatch
 ):
@@ -1434,12 +1459,12 @@ def test_what_is_remembered_of_a_silent_column_does_not_become_subnormal(optimiz
     X, y = rng.normal(size=(8, 3)), rng.integers(0, 2, 8)
     net.fit(X, y, epochs=1, optimizer=optimizer)
     X[:, 1] = 0
-    heard = [net.velocity, net.second_moment]
-    for memory in heard:
-        memory *= np.float32(1e-35)  # as after some hundred steps
+    for memory in (net._memory.velocity, net._memory.second):
+        if memory is not None:
+            memory *= np.float32(1e-35)  # as after some hundred steps
     net.fit(X, y, epochs=backprop.FLUSH * 5 - 1, optimizer=optimizer)
     smallest = np.finfo(np.float32).tiny
-    for memory in heard:
+    for memory in (net.velocity, net.second_moment):
         assert ((memory == 0) | (abs(memory) >= smallest)).all()
     assert (net.velocity[4:8] == 0).all()  # of the weights that the column enters
 

@@ -69,33 +69,22 @@ def first_of(matrix):
 
 @kernel
 def add_products(a, b, count, rows, columns, c, first):
-    """A tile."""
+    """A tile; what it prefetches meanwhile are its own operands."""
     _llvm.add_products(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
-        *(first_of(c), c.row, first),
+        *(first_of(b), b.row, first_of(c), c.row, first_of(a), a.row, first_of(c), c.row, first),
     )
 
 
 @kernel
-def descend(a, b, count, rows, columns, partial, first, w, velocity, hyper, nesterov):
+def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
     """A tile."""
+    places = first_of(w), w.row, first_of(velocity), velocity.row
     _llvm.descend(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
-        *(first_of(partial), partial.row, first),
+        *(first_of(b), b.row, *places),
         *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2], nesterov),
     )
-
-
-@kernel
-def product(a, b, n_terms, n_rows, columns, c):
-    """A panel of a product, block by block."""
-    depth = products.depth_of(n_terms)
-    for k in range(0, n_terms, depth):
-        products.add_panel(
-            *(offset(first_of(a), k * a.column), a.row, a.column),
-            *(offset(first_of(b), k * b.row), b.row, min(depth, n_terms - k), n_rows, columns),
-            *(first_of(c), c.row, k == 0),
-        )
 
 
 @kernel
@@ -111,22 +100,15 @@ def copy_block(b, count, columns, block):
 
 
 @kernel
-def turn_block(b, count, columns, block):
-    """A block of B^T."""
-    products.turn_block(first_of(b), b.row, count, columns, first_of(block))
+def block_length(n):
+    """Terms of the blocks that n terms are cut into."""
+    return products.depth_of(n)
 
 
 @kernel
-def in_place(array, b_row, room, n_rows, count, columns):
-    """Whether a block can serve where it is."""
-    return products.in_place(flat(array), b_row, room, n_rows, count, columns)
-
-
-@kernel
-def sizes(array, n):
-    """How n terms, n rows and n rows of weights are cut; the tile; the register."""
-    cuts = products.depth_of(n), products.height_of(n), _llvm.descent_height(n)
-    return (*cuts, _llvm.tile_height(), _llvm.panel_width(array), _llvm.width(array))
+def descent_height(n):
+    """Rows of a tile that descends."""
+    return _llvm.descent_height(n)
 
 
 def width_of(dtype):
@@ -237,107 +219,54 @@ def test_special_values_stay_in_their_row_and_column(value, dtype):
         assert_same_bits(got, expected)
 
 
-# The order of the sums
-
-
-@by_columns_too
-@pytest.mark.compiled
-@pytest.mark.parametrize("n_terms", [1, 2, 15, 16, 17, 33, 127, 128, 129, 257, 300])
-def test_sums_are_made_in_blocks_of_fused_multiply_adds(n_terms, by_columns, dtype):
-    """Panels of several tiles; the reference takes the entries one by one, in fractions."""
-    shape = n_rows, columns = 2 * TILE_HEIGHT + 1, panel_width_of(dtype) - 1
-    a, b = draw(n_rows, n_terms, dtype=dtype), draw(n_terms, columns, dtype=dtype, seed=1)
-    c = room_for(*shape, dtype=dtype)
-    product(place(a, by_columns=by_columns), place(b), n_terms, n_rows, columns, c)
-    c.assert_nothing_else_was_written(*shape)
-    some = np.ix_([0, TILE_HEIGHT, n_rows - 1], [0, columns - 1])
-    expected = reference.product_in_blocks(a[some[0][:, 0]], b[:, some[1][0]])
-    assert_same_bits(c.inside(*shape)[some], expected)
-
-
-def product_of(a, b):
-    """``a b`` by panels."""
-    __tracebackhide__ = True
-    (n_rows, n_terms), columns = a.shape, b.shape[1]
-    c = room_for(n_rows, columns, dtype=a.dtype)
-    product(place(a), place(b), n_terms, n_rows, columns, c)
-    c.assert_nothing_else_was_written(n_rows, columns)
-    return c.inside(n_rows, columns).copy()
-
-
-@pytest.mark.parametrize("n_terms", [7, 65])
-def test_bits_do_not_depend_on_the_number_of_rows(n_terms, dtype):
-    n = 3 * TILE_HEIGHT + 2
-    a, b = draw(n, n_terms, dtype=dtype), draw(n_terms, 3, dtype=dtype, seed=1)
-    alone = np.concatenate([product_of(a[i : i + 1], b) for i in range(n)])
-    for n_rows in range(2, n + 1):
-        assert_same_bits(product_of(a[-n_rows:], b), alone[-n_rows:])
-
-
 def test_sums_are_cut_into_equal_blocks():
     assert products.DEPTH == 128
     for n, length in ((1, 1), (127, 127), (128, 128), (129, 65), (256, 128), (257, 86), (385, 97)):
-        assert sizes(np.empty(0), n)[0] == length
+        assert block_length(n) == length
     for n in range(1, 1000):
-        length = sizes(np.empty(0), n)[0]
+        length = block_length(n)
         assert 1 <= length <= 128
         n_blocks = -(-n // length)
         assert n_blocks == -(-n // 128)  # as few as can be
         assert length == -(-n // n_blocks)  # and as equal
 
 
-def test_rows_are_cut_into_equal_tiles():
-    for n in range(1, 100):
-        _, height, descent_height, most, *_ = sizes(np.empty(0), n)
-        assert most == TILE_HEIGHT
-        n_tiles = -(-n // height)
-        assert 1 <= height <= most
-        assert n_tiles == -(-n // most)
-        assert height == -(-n // n_tiles)
-        assert descent_height == max(h for h in DESCENT_HEIGHTS if h <= n)
-
-
 def test_registers_and_panels(dtype):
-    *_, panel, register = sizes(np.empty(0, dtype), 1)
-    assert (panel, register) == (panel_width_of(dtype), width_of(dtype))
+    panel, register = panel_width_of(dtype), width_of(dtype)
     assert register == 64 // dtype.itemsize
     assert panel % register == 0
+
+
+def test_any_rows_are_made_up_of_tiles_that_descend():
     assert {1, TILE_HEIGHT} <= set(DESCENT_HEIGHTS)
+    for n in range(1, 30):
+        assert descent_height(n) == max(h for h in DESCENT_HEIGHTS if h <= n)
 
 
 # The update
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.03])
-@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_descent_equals_the_products_and_then_the_update(l2, again, nesterov, dtype):
-    """Each of its operations is rounded on its own."""
+def test_descent_equals_the_products_and_then_the_update(l2, nesterov, dtype):
+    """Each of its operations is rounded on its own; rows of weights are whole registers."""
     count = 9
-    a, b, partial = largest(count, dtype)
-    w, velocity = (draw(*partial.shape, dtype=dtype, seed=seed) for seed in (3, 4))
+    a, b, like = largest(count, dtype)
+    w, velocity = (draw(*like.shape, dtype=dtype, seed=seed) for seed in (3, 4))
     eta, mu, penalty = map(dtype.type, (0.3, 0.9, l2))
     for rows, columns in every_tile(dtype, DESCENT_HEIGHTS):
-        shape, part = (rows, columns), np.s_[:rows, :columns]
-        g = tile_of(a[:rows], b[:, :columns], partial[part] if again else None)
-        descent = eta * (g + penalty * w[part])
+        part = np.s_[:rows, :columns]
+        descent = eta * (tile_of(a[:rows], b[:, :columns]) + penalty * w[part])
         v = mu * velocity[part] - descent
         step = mu * v - descent if nesterov else v
-        # the partial sums lie otherwise than the weights
-        sums = place(np.pad(partial[part], ((0, 0), (0, 2))))
-        before = sums.numbers.tobytes()
-        if not again:
-            sums.numbers[:] = np.nan
-            before = sums.numbers.tobytes()
-        found = [guarded(w[part]), guarded(velocity[part])]
+        rest = (0, 0), (0, whole_registers(columns, dtype) - columns)
+        found = [guarded(np.pad(old[part], rest)) for old in (w, velocity)]
         descend(
             *(place(a[:rows], by_columns=True), place(b[:, :columns]), count, rows, columns),
-            *(sums, not again, *found, (0.3, 0.9, l2), nesterov),
+            *(*found, (0.3, 0.9, l2), nesterov),
         )
-        assert sums.numbers.tobytes() == before
         for matrix, expected in zip(found, (w[part] + step, v), strict=True):
-            matrix.assert_nothing_else_was_written(*shape)
-            assert_same_bits(matrix.inside(*shape), expected)
+            assert_holds(matrix, expected, rows, columns + rest[1][1])
 
 
 # Blocks of B
@@ -387,16 +316,6 @@ def test_copy_of_a_block(count, dtype):
         assert_holds(block, b[:, :columns], count, whole_registers(columns, dtype))
 
 
-@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 64])
-def test_turned_copy_of_a_block(count, dtype):
-    panel = panel_width_of(dtype)
-    b = draw(panel, count, dtype=dtype)
-    for columns in range(1, panel + 1):
-        block = block_for(count, dtype)
-        turn_block(place(b[:columns]), count, columns, block)
-        assert_holds(block, b[:columns].T, count, whole_registers(columns, dtype))
-
-
 def block_for(count, dtype):
     """Room for a block; its rows are as long as a panel is wide."""
     panel = panel_width_of(dtype)
@@ -406,25 +325,3 @@ def block_for(count, dtype):
 
 def test_block_of_each_size_fits_on_the_stack(dtype):
     assert products.DEPTH * panel_width_of(dtype) <= products.BLOCK * width_of(dtype)
-
-
-@pytest.mark.parametrize("b_row", [1, 30, products.FAR - 1])
-def test_block_is_read_in_place_if_whole_registers_of_it_can_be(b_row, dtype):
-    array = np.empty(0, dtype)
-    for count in (1, 5):
-        for columns in range(1, panel_width_of(dtype) + 1):
-            room = (count - 1) * b_row + whole_registers(columns, dtype)
-            for n_rows in (1, 1000):
-                assert in_place(array, b_row, room, n_rows, count, columns)
-                assert not in_place(array, b_row, room - 1, n_rows, count, columns)
-
-
-def test_block_whose_rows_are_far_apart_is_copied_for_many_rows():
-    array, room, many = np.empty(0), 10**6, products.MANY_ROWS
-    for b_row, n_rows, expected in (
-        (products.FAR - 1, many, True),
-        (products.FAR, many - 1, True),
-        (products.FAR, many, False),
-        (10 * products.FAR, 10 * many, False),
-    ):
-        assert in_place(array, b_row, room, n_rows, 5, 8) is expected

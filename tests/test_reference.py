@@ -244,6 +244,9 @@ def test_product_in_blocks_worked_by_hand():
     assert reference.product_in_blocks(row, ones, longest=5) == big
     assert reference.product_in_blocks(row, ones, longest=4) == big + 2  # 3 and 2 terms
     assert reference.product_in_blocks(row, ones, longest=2) == big + 4  # 2, 2 and 1
+    assert reference.product_in_blocks(row, ones, longest=1) == big
+    in_a_tree = reference.product_in_blocks(row, ones, reference.added_in_a_tree, longest=1)
+    assert in_a_tree == big + 4  # ((big + 1) + (1 + 1)) + 1, a tie
     assert reference.product_in_blocks(row, ones, chain=3) == big + 2  # chains of 3 and 2 terms
     assert reference.product_in_blocks(row, ones, chain=1) == big
     # (1 + e)(1 - e) - 1 = -e^2, if the product is not rounded before the sum

@@ -225,7 +225,7 @@ def test_no_path(path):
 
 def small_network():
     net = Network([2, 3, 2], seed=3)
-    net.velocity[:] = np.linspace(-1, 1, 17)
+    net.velocity = np.linspace(-1, 1, 17)
     return net
 
 

@@ -1,21 +1,18 @@
 """Steps that are left early, and trainings that are kept apart."""
 
-import collections
-import contextlib
+import copy
 import os
-import signal
-import sys
+import pickle
 import threading
-import time
-from functools import partial
-from types import SimpleNamespace
 
 import children
 import numpy as np
 import pytest
-from test_network import OPTIMIZERS, SIZES, digest
+import slices
+from test_network import digest
+from together import together
 
-from fastbp import Network, _layout, _threads, _training, backprop
+from fastbp import SGD, Adam, DivergenceError, Network, _layout, _threads, _training, backprop
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
 compiled = pytest.mark.compiled
@@ -28,210 +25,217 @@ def data():
     return rng.normal(scale=0.5, size=(61, 6)) + np.eye(3, 6)[y], y
 
 
+SIZES = [6, 37, 19, 3]  # two panels, of which no register is full
+
+every_way = pytest.mark.parametrize(
+    "how",
+    [
+        {"optimizer": SGD(0.05), "n_threads": 1},
+        {"optimizer": Adam(0.01), "n_threads": 1, "l2": 0.01},
+        pytest.param(
+            {"optimizer": SGD(0.05, nesterov=True), "n_threads": 2, "l2": 0.01}, marks=compiled
+        ),
+        pytest.param({"optimizer": Adam(0.01), "n_threads": 2}, marks=compiled),
+    ],
+    ids=["sgd", "adam", "nesterov, two threads", "adam, two threads"],
+)
+BATCH, STEPS = 8, 8  # 61 rows: the last batch is a short one
+
+
 @pytest.fixture
-def long_steps(monkeypatch):
-    """Steps as small as those of these tests count as long ones, and are cut as finely."""
-    monkeypatch.setattr(_training, "LONG", 1)
-    monkeypatch.setattr(_training, "BLOCK_ROWS", 4)
+def shared(monkeypatch):
+    """The smallest work is shared by as many threads as there may be."""
     monkeypatch.setattr(_training, "PER_THREAD", 1)
-    monkeypatch.setattr(_layout, "ITEM", 1)
     _threads.team.cache_clear()
     yield
     _threads.team.cache_clear()
 
 
 def fit(net, data, **arguments):
-    return net.fit(*data, **{"epochs": 2, "batch_size": 30, "n_threads": 1, **arguments})
+    return net.fit(*data, **{"batch_size": BATCH, "shuffle": False, "epochs": 2, **arguments})
 
 
-@pytest.mark.parametrize("n_threads", [1, pytest.param(2, marks=compiled)])
-@pytest.mark.parametrize("undo", [True, False])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_long_steps_are_steps(optimizer, undo, n_threads, data, dtype, request, monkeypatch):
-    net, other = Network(SIZES, dtype=dtype), Network(SIZES, dtype=dtype)
-    expected = fit(net, data, optimizer=optimizer)
-    request.getfixturevalue("long_steps")
-    monkeypatch.setattr(_training, "UNDOABLE", 1 if undo else 10**9)
-    history = fit(other, data, optimizer=optimizer, n_threads=n_threads)
-    assert digest(other) == digest(net)
-    assert history.loss == expected.loss
+def after(n_steps, data, dtype, **how):
+    """The network that so many steps lead to, each in a call of its own."""
+    net = Network(SIZES, dtype=dtype)
+    for step in range(n_steps):
+        first = step % STEPS * BATCH
+        fit(net, [array[first : first + BATCH] for array in data], epochs=1, **how)
+    return net
 
 
-@pytest.fixture
-def interrupt_in():
-    """Raise KeyboardInterrupt in this thread, the main one, after some seconds."""
-
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, handler)
+# Between two steps, whoever looks at the network sees what the last one has left
 
 
-class Many:
-    """Rows enough for steps of some milliseconds, three an epoch."""
-
-    sizes = (40, 300, 200, 3)
-
-    def __init__(self, dtype, optimizer):
-        rng = np.random.default_rng(5)
-        self.y = rng.integers(0, 3, 700)
-        self.x = rng.normal(scale=0.5, size=(700, 40)).astype(dtype)
-        self.dtype, self.optimizer = dtype, optimizer
-
-    def network(self):
-        return Network(self.sizes, dtype=self.dtype)
-
-    def fit(self, network, **arguments):
-        return network.fit(
-            *(self.x, self.y), epochs=2, batch_size=300, optimizer=self.optimizer, **arguments
-        )
-
-    def states(self):
-        """Digests after 0, 1, ... 6 steps, made without threads and without haste."""
-        states = []
-        for n_steps in range(7):
-            network, made = self.network(), []
-
-            def train(*arguments, original=backprop.train, made=made, n_steps=n_steps):
-                if len(made) == n_steps:
-                    raise KeyboardInterrupt
-                original(*arguments)
-                made.append(None)
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(_training, "SLICE", 1)
-                patch.setattr(_training, "LONG", 2**62)
-                patch.setattr(backprop, "train", train)
-                with contextlib.suppress(KeyboardInterrupt):
-                    self.fit(network, n_threads=1)
-            states.append(digest(network))
-        return states
-
-
-def measured_by_coverage():
-    """A lock of its own is left locked by an exception that comes out of nowhere."""
-    coverage = sys.modules.get("coverage")
-    return coverage is not None and coverage.Coverage.current() is not None
-
-
-@compiled
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="alarms are POSIX")
-@pytest.mark.skipif(measured_by_coverage(), reason="coverage does not survive Ctrl-C everywhere")
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("undo", [True, False])
-@pytest.mark.parametrize("optimizer", [OPTIMIZERS["sgd"], OPTIMIZERS["adam"]], ids=["sgd", "adam"])
-@pytest.mark.usefixtures("long_steps")
-def test_interrupted_at_any_moment(optimizer, undo, n_threads, interrupt_in, tmp_path, monkeypatch):
-    """The parameters are those after a step, and the run can go on from there to the same bits."""
-    monkeypatch.setattr(_training, "UNDOABLE", 1 if undo else 10**9)
-    many = Many("float64", optimizer)
-    states, seen = many.states(), collections.Counter()
-    began = time.perf_counter()
-    many.fit(many.network(), n_threads=n_threads)
-    length = time.perf_counter() - began
-    run, copy = _threads.run, _training.Run._copy
-
-    def counted_run(n, work):
-        seen["finished"] += isinstance(work, partial)  # the rest of a step, without a look-out
-        run(n, work)
-
-    def counted_copy(arrays, places):
-        seen["undone"] += np.shares_memory(places[0], net.parameters)
-        copy(arrays, places)
-
-    monkeypatch.setattr(_threads, "run", counted_run)
-    monkeypatch.setattr(_training.Run, "_copy", staticmethod(counted_copy))
-    rng = np.random.default_rng(0)
-    for n in range(300):
-        net, path = many.network(), tmp_path / f"{n}"
-        arguments = {"checkpoint": path, "n_threads": n_threads}
-        interrupt_in(rng.uniform(0, length) + 1e-6)
-        try:
-            many.fit(net, **arguments)
-            interrupt_in(0)
-        except KeyboardInterrupt:
-            seen["interrupted"] += 1
-        else:
-            continue
-        n_steps = net.copies()[0].n_steps
-        # before the first, Adam may not have made room for its moments
-        assert digest(net) in (states[n_steps], digest(many.network()) if n_steps == 0 else "")
-        if n % 10 == 0 and path.exists():
-            many.fit(net, **arguments, resume=True)
-            assert digest(net) == states[-1]
-        if seen["interrupted"] > 40 and seen["undone" if undo else "finished"] > 3:
-            break
-    assert seen["interrupted"] > 40
-    assert seen["undone" if undo else "finished"] > 3
-    assert not seen["finished" if undo else "undone"]
-
-
-class Interrupted(threading.Event):
-    """What the main thread waits for; it is interrupted when that has come."""
-
-    def wait(self):
-        assert super().wait(20)
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("undo", [True, False])
-@pytest.mark.usefixtures("long_steps")
-def test_interrupted_in_the_second_phase(undo, data, monkeypatch):
-    """The step, of which a part is done, is undone or finished, even if Ctrl-C comes again."""
-    monkeypatch.setattr(_training, "UNDOABLE", 1 if undo else 10**9)
-    # there alone: the pool waits for threads with events, too
-    monkeypatch.setattr(
-        _training, "threading", SimpleNamespace(**{**vars(threading), "Event": Interrupted})
-    )
-    net, calls, sums = Network(SIZES), [], []
-    before = digest(net)
-
-    def train(table, data, order, parameters, memory, *rest):
-        board, totals = rest[4], rest[5]
-        calls.append(int(board[_layout.PAUSED]))
-        sums.append(totals)
-        if board[_layout.OPEN] == 0:
-            parameters[0] = totals[0] = memory.velocity[0] = 7
-            board[_layout.OPEN] = 1
-        elif board[_layout.OPEN] == 1:
-            memory.n_steps[0] += 1
-            board[_layout.OPEN] = 2
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(backprop, "train", train)
+@every_way
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("n_steps", [3, STEPS, STEPS + 5])
+def test_interrupted_between_two_steps(n_steps, how, data, dtype, monkeypatch):
+    net, expected = Network(SIZES, dtype=dtype), after(n_steps, data, dtype, **how)
+    slices.after_steps(monkeypatch, n_steps, slices.interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(net, data)
-    assert calls == ([0] if undo else [0, 0, 0])
-    assert (digest(net) == before) == undo
-    assert sums[0][0] == (0 if undo else 7)
-    assert net.copies()[0].n_steps == (0 if undo else 1)
+        fit(net, data, **how)
+    assert digest(net) == digest(expected)
+    assert net.epoch == n_steps // (STEPS + 1)
+    monkeypatch.undo()
+    for each in (net, expected):
+        fit(each, data, epochs=1, **how)
+    assert digest(net) == digest(expected)
+
+
+@every_way
+@pytest.mark.usefixtures("shared")
+def test_callback_sees_the_network_and_may_change_it(how, data, dtype):
+    """Parameters in place, the velocity by assignment: the next epoch begins with these."""
+    net, other = Network(SIZES, dtype=dtype), Network(SIZES, dtype=dtype)
+
+    def change(network, epoch=0, entry=None):
+        network.parameters *= 0.5
+        network.weights[1][3] = 0.25
+        network.velocity = network.velocity + 0.01
+
+    def callback(network, epoch, entry):
+        fit(other, data, epochs=1, **how)
+        seen.append(digest(network) == digest(other))
+        change(network)
+        change(other)
+
+    seen = []
+    fit(net, data, epochs=3, callback=callback, **how)
+    assert seen == [True] * 3
+    assert digest(net) == digest(other)
+
+
+def copied(net, tmp_path):
+    return copy.copy(net)
+
+
+def pickled(net, tmp_path):
+    return pickle.loads(pickle.dumps(net))
+
+
+def saved(net, tmp_path):
+    net.save(tmp_path / "net")
+    return Network.load(tmp_path / "net")
+
+
+@every_way
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("duplicate", [copied, pickled, saved])
+def test_another_thread_sees_the_last_step(duplicate, how, data, dtype, tmp_path, monkeypatch):
+    """In the midst of an epoch, when its own vector is still that of the beginning."""
+    net, made, twins = Network(SIZES, dtype=dtype), [], []
+
+    def look(shown, n):
+        made.append(None)
+        if len(made) in (3, STEPS + 2):
+            together(lambda: twins.append(duplicate(net, tmp_path)))
+
+    slices.one_by_one(monkeypatch)
+    monkeypatch.setattr(_training.Progress, "steps", look)
+    fit(net, data, **how)
+    expected = [digest(after(n_steps, data, dtype, **how)) for n_steps in (3, STEPS + 2)]
+    assert list(map(digest, twins)) == expected
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05), Adam(0.01)], ids=["sgd", "adam"])
+def test_another_thread_sees_no_half_of_what_is_written_back(optimizer, data, monkeypatch):
+    """While the network's own vector is written, it waits, or is told the new parameters."""
+    net, twins, threads = Network(SIZES), [], []
+
+    def write_back(panels, original=_layout.Panels.write_back):
+        if not threads:
+            threads.append(threading.Thread(target=lambda: twins.append(copy.copy(net))))
+            threads[0].start()
+            threads[0].join(0.1)
+        original(panels)
+
+    monkeypatch.setattr(_layout.Panels, "write_back", write_back)
+    fit(net, data, epochs=1, optimizer=optimizer)
+    threads[0].join(20)
+    monkeypatch.undo()
+    assert [digest(twin) for twin in twins] == [digest(net)]
+
+
+def interrupted(function):
+    """The function, whose first call ends in Ctrl-C when half of its work is done."""
+    calls = []
+
+    def call(panels):
+        calls.append(None)
+        if len(calls) == 1:
+            panels._pairs[0][0][:] = 7
+            raise KeyboardInterrupt
+        function(panels)
+
+    return call
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05), Adam(0.01)], ids=["sgd", "adam"])
+def test_interrupted_while_the_parameters_are_written_back(optimizer, data, monkeypatch):
+    net, other = Network(SIZES), Network(SIZES)
+    fit(other, data, optimizer=optimizer, epochs=1)
+    write_back = _layout.Panels.write_back
+    monkeypatch.setattr(_layout.Panels, "write_back", interrupted(write_back))
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, data, optimizer=optimizer)
+    assert digest(net) == digest(other)
+
+
+@every_way
+@pytest.mark.usefixtures("shared")
+def test_divergence_after_a_checkpoint_in_mid_epoch(how, data, dtype, tmp_path, monkeypatch):
+    """The parameters are those after the last epoch, whatever has been written since."""
+    net, other = Network(SIZES, dtype=dtype), Network(SIZES, dtype=dtype)
+    fit(other, data, epochs=1, **how)
+    slices.after_steps(monkeypatch, STEPS + 5, lambda: None, spoil=True)
+    with np.errstate(invalid="ignore"), pytest.raises(DivergenceError, match="epoch 2, step 5"):
+        fit(net, data, checkpoint=tmp_path / "run", checkpoint_every=2, **how)
+    np.testing.assert_array_equal(net.parameters, other.parameters)
+    assert not net.velocity.any()
+    assert not net.second_moment.any()
+    monkeypatch.undo()
+    kept = after(STEPS + 4, data, dtype, **how)
+    assert digest(Network.load(tmp_path / "run")) == digest(kept)
+
+
+@every_way
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize(
+    ("value", "moved"), [(np.nan, False), (-np.inf, False), (np.nan, True)], ids=str
+)
+def test_row_that_is_not_finite_leaves_the_network_as_it_was(value, moved, how, data, dtype):
+    """It is noticed in the last batch, when the steps of the others have been made.
+
+    Of an infinite number, sigmoid units make a finite loss; and a velocity might be lost.
+    """
+    net = Network(SIZES, dtype=dtype)
+    if moved:
+        net.velocity = np.linspace(-1, 1, net.parameters.size)
+    before, X = digest(net), data[0].copy()
+    X[60, 5] = value
+    with pytest.raises(ValueError, match=rf"^X must be finite, got {value} in row 60$"):
+        fit(net, (X, data[1]), **how)
+    assert (digest(net), net.epoch, net.copies()[0].n_steps) == (before, 0, 0)
+
+
+def test_row_that_is_not_finite_comes_before_divergence(data):
+    """Whichever the steps meet first."""
+    X = data[0].copy()
+    X[60, 5] = np.inf
+    with pytest.raises(ValueError, match=r"^X must be finite, got inf in row 60$"):
+        fit(Network([6, 3]), (X, data[1]), optimizer=SGD(1e300))
 
 
 @compiled
-@pytest.mark.usefixtures("long_steps")
 def test_errors_of_threads_do_not_hang(data, monkeypatch):
     def fail(*arguments):
         raise ArithmeticError
 
+    monkeypatch.setattr(_training, "PER_THREAD", 1)
     monkeypatch.setattr(backprop, "train", fail)
     with pytest.raises(ArithmeticError):
-        fit(Network(SIZES), data)
-
-
-@compiled
-@pytest.mark.usefixtures("long_steps")
-def test_long_steps_of_another_thread(data):
-    """It is never interrupted, and makes them as others."""
-    net, other = Network(SIZES), Network(SIZES)
-    fit(net, data)
-    thread = threading.Thread(target=fit, args=(other, data))
-    thread.start()
-    thread.join(20)
-    assert digest(net) == digest(other)
+        fit(Network(SIZES), data, n_threads=2)
 
 
 def test_a_slow_pace_makes_short_slices():
@@ -239,7 +243,7 @@ def test_a_slow_pace_makes_short_slices():
     net = Network([6, 5, 3])
     X, y = np.zeros((1000, 6)), np.zeros(1000, int)
     data = _layout.make_data(X.astype("f4"), y, None, np.empty(0))
-    with net.run(data, OPTIMIZERS["sgd"].update(), 10, 1) as run:
+    with net.run(data, SGD(0.05).update(), 10, 1) as run:
         run.begin()
         assert run._stretch(1) > 1000
         run._pace = 0.01

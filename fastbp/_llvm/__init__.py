@@ -38,6 +38,7 @@ from fastbp._llvm.folds import (
     sum_lanes,
     sum_of_vectors,
 )
+from fastbp._llvm.lanes import lane_count
 from fastbp._llvm.memory import (
     at,
     flat,
@@ -54,10 +55,18 @@ from fastbp._llvm.memory import (
     store_first,
     width,
 )
-from fastbp._llvm.products import add_products, descend, descent_height, panel_width, tile_height
+from fastbp._llvm.products import (
+    CHAIN,
+    add_products,
+    descend,
+    descent_height,
+    panel_width,
+    tile_height,
+)
 from fastbp._llvm.turned import load_transposed, store_transposed, turn
 
 __all__ = [
+    "CHAIN",
     "add_products",
     "add_sums",
     "any_lane",
@@ -76,6 +85,7 @@ __all__ = [
     "fma",
     "is_double",
     "lane",
+    "lane_count",
     "lanes_before",
     "larger",
     "load",

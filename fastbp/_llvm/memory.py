@@ -78,15 +78,19 @@ def stack_row(like: Any, registers: Any) -> Any:
     return np.zeros(registers * lane_count(like.dtype), like.dtype)
 
 
+def prefetch_line(builder: Any, pointer: Any, written: int, level: int) -> None:
+    line = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    hints = [constant(INT32, n) for n in (written, 4 - level, 1)]
+    call_intrinsic(builder, "llvm.prefetch", ir.VoidType(), [line, *hints], "p0")
+
+
 def _emit_prefetch(_typing: Any, row: Any, k: Any, written: Any, level: Any) -> Any:
     if not (isinstance(written, types.IntegerLiteral) and isinstance(level, types.IntegerLiteral)):
         return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
-        locality = 4 - level.literal_value
-        hints = [constant(INT32, n) for n in (written.literal_value, locality, 1)]
-        call_intrinsic(builder, "llvm.prefetch", ir.VoidType(), [pointer, *hints], "p0")
+        pointer = builder.gep(args[0], [args[1]])
+        prefetch_line(builder, pointer, written.literal_value, level.literal_value)
         return context.get_dummy_value()
 
     return types.void(row, types.intp, written, level), codegen
@@ -153,7 +157,10 @@ def read_lanes(builder: Any, row: Any, start: Any, lanes: Lanes) -> Any:
 
 
 def write_lanes(builder: Any, row: Any, start: Any, value: Any) -> None:
-    pointer = builder.gep(row, [start])
+    write_vector(builder, value, builder.gep(row, [start]))
+
+
+def write_vector(builder: Any, value: Any, pointer: Any) -> None:
     stored = builder.store(value, _vector_pointer(builder, pointer, value.type))
     stored.align = 1
 

@@ -2,12 +2,15 @@
 
 A tile of C = A B holds up to ``tile_height`` rows of up to ``panel_width`` numbers in accumulators.
 Every step of the loop over k loads one row of B, and multiplies it by one number of each row of A:
-a tile of 7 x 32 numbers makes 14 fused multiply-adds of 16 lanes for 9 loads.  What becomes of the
-sums, once the loop ends, is the difference between the two primitives here.
+a tile of 7 x 32 numbers makes 14 fused multiply-adds of 16 lanes for 9 loads.
 
 Rounding errors grow with the length of a sum.  So only ``CHAIN`` products are summed in a row; the
 sums of the chains are added in a second set of accumulators, for the price of one addition in
 ``CHAIN`` multiply-adds.
+
+Large matrices come from memory that is slower than the tile.  So each chain of a tile prefetches a
+row of what the next tiles will read or write: spread over the products, the requests cost nothing,
+where a burst of them would fill the buffers that A and B need, too.
 """
 
 import platform
@@ -30,7 +33,14 @@ from fastbp._llvm.lanes import (
     register_of,
     splat,
 )
-from fastbp._llvm.memory import first_lanes, masked_load, masked_store, read_vector
+from fastbp._llvm.memory import (
+    first_lanes,
+    masked_load,
+    masked_store,
+    prefetch_line,
+    read_vector,
+    write_vector,
+)
 
 BIT = ir.IntType(1)
 ROWS_A_POINTER = 3
@@ -60,7 +70,7 @@ TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
 
 # The tiles that weights are updated in: few, for each takes its time to compile, and any number of
 # rows can be made up of them.
-DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (8, 4, 2, 1) if height < TILE_HEIGHT)]
+DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TILE_HEIGHT)]
 
 
 def _tile_function(
@@ -68,20 +78,21 @@ def _tile_function(
 ) -> Any:
     """Tiles of these heights and of every width, as one function of the module.
 
-    Its arguments: a, a_row, a_k, b, b_k, count, rows, columns; then what ``finish`` asks for.
+    Its arguments: a, a_row, a_k, b, b_k, count, rows, columns, three pairs of an address and a
+    distance of rows to prefetch; then what ``finish`` asks for.
     """
     name = f"fastbp.{name}.{lanes.dtype}"
     if name in module.globals:
         return module.globals[name]
-    number = ir_type(lanes).element.as_pointer()
-    common = [number, INT64, INT64, number, INT64, INT64, INT64, INT64]
+    row = [ir_type(lanes).element.as_pointer(), INT64]
+    common = [*row, INT64, *row, INT64, INT64, INT64, *row, *row, *row]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*common, *kinds]), name)
     # In every module that uses it, and once in the program; never spread over its callers.
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    *operands, rows, columns = function.args[: len(common)]
+    a, a_row, a_k, b, b_k, count, rows, columns, *asked = function.args[: len(common)]
     # Columns that half a register holds get half a register: two of those cost as much as one
     # whole, where registers are narrower than lanes values.
     half = lanes.count // 2
@@ -99,10 +110,10 @@ def _tile_function(
             block = function.append_basic_block(f"tile.{height}.{number}")
             switch.add_case(constant(INT64, len(shapes) * height + number), block)
             tile = ir.IRBuilder(block)
-            vectors = [ir.VectorType(ir_type(lanes).element, count) for count in widths]
-            sums = _sums(tile, operands, vectors, height)
+            vectors = [ir.VectorType(ir_type(lanes).element, width) for width in widths]
+            sums = _sums(tile, (a, a_row, a_k, b, b_k, count), asked, vectors, height)
             held = tile.sub(columns, constant(INT64, sum(widths[:-1])))
-            exists = [constant(ir.VectorType(BIT, count), 1) for count in widths[:-1]]
+            exists = [constant(ir.VectorType(BIT, width), 1) for width in widths[:-1]]
             exists.append(first_lanes(tile, held, widths[-1]))
             finish(tile, sums, exists, *function.args[len(common) :])
             tile.ret_void()
@@ -117,8 +128,12 @@ def _hide(builder: Any, pointer: Any) -> Any:
     return builder.call(function, [pointer])
 
 
-def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
-    """The loops over k: sums[row][register]."""
+def _sums(builder: Any, operands: Any, asked: Any, vectors: list[Any], height: int) -> Any:
+    """The loops over k: sums[row][register].
+
+    ``asked``: addresses and distances of the rows to prefetch, one row of each a chain: the first
+    to be read, the others to be written; none, if the first distance is 0.
+    """
     a, a_row, a_k, b, b_k, count = operands
     # A pointer for every ROWS_A_POINTER rows of a, which LLVM must not see to belong together: it
     # would keep one pointer, and step it from row to row and on to the next k, in a chain of
@@ -127,6 +142,8 @@ def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
         _hide(builder, builder.gep(a, [builder.mul(a_row, constant(INT64, r))])) if r else a
         for r in range(0, height, ROWS_A_POINTER)
     ]
+    n_pointers, n_asked = 1 + len(groups), len(asked) // 2
+    asks = builder.icmp_signed("!=", asked[1], constant(INT64, 0))
     zeros = [constant(vector, 0.0) for _ in range(height) for vector in vectors]
 
     def write_chain(chain: _Loop) -> list[Any]:
@@ -151,17 +168,24 @@ def _sums(builder: Any, operands: Any, vectors: list[Any], height: int) -> Any:
 
     def write_chains(chains: _Loop) -> list[Any]:
         """CHAIN terms (or what is left) summed from nothing, then added."""
-        n_pointers = 1 + len(groups)
-        pointers, sums = chains.state[:n_pointers], chains.state[n_pointers:]
+        pointers = chains.state[:n_pointers]
+        asked_now = chains.state[n_pointers : n_pointers + n_asked]
+        sums = chains.state[n_pointers + n_asked :]
+        with builder.if_then(asks):
+            for number, place in enumerate(asked_now):
+                for v, vector in enumerate(vectors):
+                    line = builder.gep(place, [constant(INT64, v * vector.count)])
+                    prefetch_line(builder, line, written=int(number > 0), level=2)
         is_short = builder.icmp_signed("<", chains.left, constant(INT64, CHAIN))
         length = builder.select(is_short, chains.left, constant(INT64, CHAIN))
         chain = _Loop(builder, length, 1, [*pointers, *zeros], write_chain)
         terms = chain.result[n_pointers:]
         added = [builder.fadd(x, y) for x, y in zip(sums, terms, strict=True)]
-        return [*chain.result[:n_pointers], *added]
+        stepped = [builder.gep(p, [row]) for p, row in zip(asked_now, asked[1::2], strict=True)]
+        return [*chain.result[:n_pointers], *stepped, *added]
 
-    chains = _Loop(builder, count, CHAIN, [b, *groups, *zeros], write_chains)
-    flat = iter(chains.result[1 + len(groups) :])
+    chains = _Loop(builder, count, CHAIN, [b, *groups, *asked[::2], *zeros], write_chains)
+    flat = iter(chains.result[n_pointers + n_asked :])
     return [[next(flat) for _ in vectors] for _ in range(height)]
 
 
@@ -188,54 +212,34 @@ class _Loop:
         builder.position_at_end(done)
 
 
-class _Matrix:
-    """A matrix in memory under a tile: registers of it are read and written by their place."""
-
-    def __init__(self, builder: Any, start: Any, row: Any, exists: list[Any]) -> None:
-        self._builder, self._start, self._row, self._exists = builder, start, row, exists
-
-    def _pointer(self, r: int, v: int) -> Any:
-        builder = self._builder
-        row = builder.mul(self._row, constant(INT64, r))
-        column = v * self._exists[v].type.count
-        return builder.gep(self._start, [builder.add(row, constant(INT64, column))])
-
-    def read(self, r: int, v: int) -> Any:
-        """A register; zeros where it does not exist."""
-        mask = self._exists[v]
-        vector = ir.VectorType(self._start.type.pointee, mask.type.count)
-        return masked_load(self._builder, self._pointer(r, v), mask, constant(vector, 0.0))
-
-    def write(self, r: int, v: int, value: Any) -> None:
-        masked_store(self._builder, value, self._pointer(r, v), self._exists[v])
-
-
-def _grown_if(builder: Any, condition: Any, sums: Any, term: Any) -> Any:
-    """The sums, where the condition holds with ``term(r, v)`` added to each."""
-    before = builder.block
-    with builder.if_then(condition):
-        grown = [
-            [builder.fadd(total, term(r, v)) for v, total in enumerate(row_sums)]
-            for r, row_sums in enumerate(sums)
-        ]
-        added = builder.block
-    result: list[list[Any]] = []
-    for row_sums, row_grown in zip(sums, grown, strict=True):
-        result.append([])
-        for total, new in zip(row_sums, row_grown, strict=True):
-            chosen = builder.phi(total.type)
-            chosen.add_incoming(total, before)
-            chosen.add_incoming(new, added)
-            result[-1].append(chosen)
-    return result
-
-
 def _finish_sum(builder: Any, sums: Any, exists: list[Any], c: Any, c_row: Any, first: Any) -> None:
-    result = _Matrix(builder, c, c_row, exists)
-    sums = _grown_if(builder, builder.not_(first), sums, result.read)
-    for r, row_sums in enumerate(sums):
-        for v, total in enumerate(row_sums):
-            result.write(r, v, total)
+    places = [
+        [_place(builder, c, c_row, r, v, total) for v, total in enumerate(row_sums)]
+        for r, row_sums in enumerate(sums)
+    ]
+    before = builder.block
+    with builder.if_then(builder.not_(first)):
+        added = [
+            builder.fadd(masked_load(builder, place, mask, constant(total.type, 0.0)), total)
+            for row_sums, row_places in zip(sums, places, strict=True)
+            for total, place, mask in zip(row_sums, row_places, exists, strict=True)
+        ]
+        after = builder.block
+    results = iter(added)
+    for row_sums, row_places in zip(sums, places, strict=True):
+        for total, place, mask in zip(row_sums, row_places, exists, strict=True):
+            result = builder.phi(total.type)
+            result.add_incoming(total, before)
+            result.add_incoming(next(results), after)
+            row_places[row_places.index(place)] = (result, place, mask)
+    for row_places in places:
+        for result, place, mask in row_places:
+            masked_store(builder, result, place, mask)
+
+
+def _place(builder: Any, start: Any, row: Any, r: int, v: int, register: Any) -> Any:
+    column = constant(INT64, v * register.type.count)
+    return builder.gep(start, [builder.add(builder.mul(row, constant(INT64, r)), column)])
 
 
 def _emit_add_products(
@@ -248,6 +252,12 @@ def _emit_add_products(
     count: Any,
     rows: Any,
     columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
     c: Any,
     c_row: Any,
     first: Any,
@@ -264,7 +274,8 @@ def _emit_add_products(
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(a, n, n, b, n, n, n, n, c, n, types.boolean), codegen
+    operands = (a, n, n, b, n, n, n, n)
+    return types.void(*operands, read, n, written, n, updated, n, c, n, types.boolean), codegen
 
 
 @primitive(_emit_add_products)
@@ -277,6 +288,12 @@ def add_products(
     count: Any,
     rows: Any,
     columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
     c: Any,
     c_row: Any,
     first: Any,
@@ -287,11 +304,15 @@ def add_products(
 
     a[r, k] lies at ``r * a_row + k * a_k``, the rows of b and c ``b_k`` and ``c_row`` apart.  At
     most ``tile_height()`` rows and ``panel_width(c)`` columns; b is read in whole registers.
+
+    Meanwhile the cache lines of further rows are prefetched, one row of each kind a chain: from
+    ``read`` on those that will be read, from ``written`` and ``updated`` on those that will be
+    written.  They need not exist; a ``read_row`` of 0 asks for none at all.
     """
     for r in range(rows):
         c_r = c[r * c_row : r * c_row + columns]
         total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
-        c_r[:] = total if first else total + c_r
+        c_r[:] = total if first else c_r + total
 
 
 def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
@@ -308,9 +329,6 @@ def _finish_descent(
     builder: Any,
     sums: Any,
     exists: list[Any],
-    partial: Any,
-    partial_row: Any,
-    first: Any,
     w: Any,
     velocity: Any,
     w_row: Any,
@@ -319,43 +337,48 @@ def _finish_descent(
     l2: Any,
     nesterov: Any,
 ) -> None:
-    count = exists[0].type.count
-    eta, mu, penalty = (splat(builder, x, count) for x in (learning_rate, momentum, l2))
-    weights = _Matrix(builder, w, w_row, exists)
-    velocities = _Matrix(builder, velocity, w_row, exists)
-    partials = _Matrix(builder, partial, partial_row, exists)
-    sums = _grown_if(builder, builder.not_(first), sums, partials.read)
+    kind = sums[0][0].type
+    eta, mu, penalty = (splat(builder, x, kind.count) for x in (learning_rate, momentum, l2))
     is_penalised = builder.fcmp_ordered("!=", l2, constant(l2.type, 0.0))
-    sums = _grown_if(
-        builder, is_penalised, sums, lambda r, v: builder.fmul(penalty, weights.read(r, v))
-    )
 
-    def read(r: int) -> Any:
-        return [(weights.read(r, v), velocities.read(r, v)) for v in range(len(exists))]
-
-    def update(is_ahead: bool) -> None:
-        # Each row is read before the row above it is written: where rows lie close, the last
-        # register of one and the first of the next share a line, and a read that follows the write
-        # would wait for it (784 x 30 weights: 14 ns a register, now 3).
-        upcoming = read(0)
+    def update(choose: Any) -> None:
         for r, row_sums in enumerate(sums):
-            held = upcoming
-            if r + 1 < len(sums):
-                upcoming = read(r + 1)
-            for v, gradient in enumerate(row_sums):
-                w_now, v_now = held[v]
+            for v, total in enumerate(row_sums):
+                w_place, v_place = (
+                    _place(builder, start, w_row, r, v, total) for start in (w, velocity)
+                )
+                w_now, v_now = (
+                    read_vector(builder, place, constant(INT64, 0), kind)
+                    for place in (w_place, v_place)
+                )
+                # Behind the last column, weights stay what they are: zero.
+                gradient = builder.select(exists[v], total, constant(kind, 0.0))
+                gradient = choose(
+                    is_penalised,
+                    lambda g=gradient, w=w_now: builder.fadd(g, builder.fmul(penalty, w)),
+                    lambda g=gradient: g,
+                )
                 descent = builder.fmul(eta, gradient)
                 v_new = builder.fsub(builder.fmul(mu, v_now), descent)
-                velocities.write(r, v, v_new)
-                step = builder.fsub(builder.fmul(mu, v_new), descent) if is_ahead else v_new
-                weights.write(r, v, builder.fadd(w_now, step))
+                step = choose(
+                    nesterov,
+                    lambda v=v_new, d=descent: builder.fsub(builder.fmul(mu, v), d),
+                    lambda v=v_new: v,
+                )
+                write_vector(builder, v_new, v_place)
+                write_vector(builder, builder.fadd(w_now, step), w_place)
 
-    # Two copies, for to choose between them register by register takes a fifth of the time.
-    with builder.if_else(nesterov) as (ahead, otherwise):
-        with ahead:
-            update(True)
-        with otherwise:
-            update(False)
+    if len(sums) < TILE_HEIGHT or len(exists) < TILE_REGISTERS:
+        update(lambda flag, yes, no: builder.select(flag, yes(), no()))
+        return
+    # Of the tile that matters, four versions: selecting per register costs a fifth of the time.
+    with builder.if_else(is_penalised) as penalties:
+        for has_penalty, penalty_branch in zip((True, False), penalties, strict=True):
+            with penalty_branch, builder.if_else(nesterov) as directions:
+                for is_ahead, branch in zip((True, False), directions, strict=True):
+                    known = {is_penalised: has_penalty, nesterov: is_ahead}
+                    with branch:
+                        update(lambda flag, yes, no, k=known: yes() if k[flag] else no())
 
 
 def _emit_descend(
@@ -368,9 +391,12 @@ def _emit_descend(
     count: Any,
     rows: Any,
     columns: Any,
-    partial: Any,
-    partial_row: Any,
-    first: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
     w: Any,
     velocity: Any,
     w_row: Any,
@@ -382,9 +408,8 @@ def _emit_descend(
     lanes = register_of(a)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number = ir_type(Lanes(a.dtype, 1))
-        pointer = args[0].type
-        kinds = [pointer, INT64, BIT, pointer, pointer, INT64, number, number, number, BIT]
+        number, pointer = ir_type(Lanes(a.dtype, 1)), args[0].type
+        kinds = [pointer, pointer, INT64, number, number, number, BIT]
         function = _tile_function(
             builder.module, lanes, "descend", DESCENT_HEIGHTS, kinds, _finish_descent
         )
@@ -392,10 +417,8 @@ def _emit_descend(
         return context.get_dummy_value()
 
     n, x = types.intp, a.dtype
-    return types.void(
-        *(a, n, n, b, n, n, n, n, partial, n, types.boolean),
-        *(w, velocity, n, x, x, x, types.boolean),
-    ), codegen
+    operands, asked = (a, n, n, b, n, n, n, n), (read, n, written, n, updated, n)
+    return types.void(*operands, *asked, w, velocity, n, x, x, x, types.boolean), codegen
 
 
 @primitive(_emit_descend)
@@ -408,9 +431,12 @@ def descend(
     count: Any,
     rows: Any,
     columns: Any,
-    partial: Any,
-    partial_row: Any,
-    first: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
     w: Any,
     velocity: Any,
     w_row: Any,
@@ -421,15 +447,14 @@ def descend(
 ) -> None:
     """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
 
-    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  ``partial`` takes the place
-    of c, is read unless ``first``, and not written: the gradient stays in registers.  ``rows`` is a
-    `descent_height`.
+    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  The gradient stays in
+    registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.  ``rows``
+    is a `descent_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
-        total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+        g = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
         w_r, v_r = (m[r * w_row : r * w_row + columns] for m in (w, velocity))
-        g = total if first else total + partial[r * partial_row : r * partial_row + columns]
         if l2 != 0:
             g = g + penalty * w_r
         v_r[:] = mu * v_r - eta * g

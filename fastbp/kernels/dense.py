@@ -10,278 +10,452 @@ import numpy as np
 from fastbp._compile import inlined, kernel
 from fastbp._llvm import (
     convert,
-    descend,
-    descent_height,
     fill,
     flat,
     fma,
     is_double,
+    load,
     load_first,
+    load_like,
+    magnitude,
     offset,
     panel_width,
-    prefetch,
     scalar,
     select,
     stack_row,
+    store,
     store_first,
     sum_lanes,
+    tile_height,
     widen,
     width,
 )
 from fastbp.kernels.activation import IDENTITY, SIGMOID, activated, carried_back
 from fastbp.kernels.products import (
+    ADJACENT,
     BLOCK,
+    DEPTH,
+    FAR,
+    FETCHED,
+    MANY_ROWS,
+    NOWHERE,
+    PACKED_COLUMNS,
+    PACKED_ROWS,
+    PACKED_TERMS,
+    STACK_PACKED,
+    TALL,
+    WAITING,
+    WAITING_ROWS,
+    Ahead,
+    Left,
     add_panel,
+    add_rows,
+    block_at,
     copy_block,
     depth_of,
-    in_place,
+    descend_panel,
+    equal_share,
+    fetch_rows,
+    pack_columns,
+    pack_rows,
+    packed_block,
+    plain_weights,
+    rest,
+    row_step,
+    stack_scratch,
     turn_block,
 )
 from fastbp.kernels.rows import add_exactly
-from fastbp.kernels.update import adam_lanes
+from fastbp.kernels.update import update_parameters
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
-GROUP = 56
+GROUP = 224
 GROUP_REGISTERS = 2 * GROUP
 
-# Rows of w that Adam asks for before it comes to them
-AHEAD = 4
+# As many for a batch of one block, whose gradient is summed at once
+SMALL_GROUP = 56
 
-# The distance of neighbours. Not a literal, of which each place would be compiled for on its own.
-ADJACENT = np.intp(1)
+# Numbers that may be read behind a matrix of a workspace
+MARGIN = 64
+
+# Registers of columns' sums that wait: enough for any number of blocks
+COLUMN_LEVELS = 128
 
 
 @inlined
-def forward_rows(a_prev, a_row, w, b, room, n, fan_in, fan_out, z, z_row, activation):
-    """z = a_prev W + b, and its activation in the same place.
+def _packed_shape(scratch, n, n_terms, n_columns, depth):
+    """Whether A is packed, and the rows and terms at a time: all of them, where it is not."""
+    if scratch is None:
+        return False, n, n_terms
+    if n < PACKED_ROWS or n_columns < PACKED_COLUMNS:
+        return False, n, n_terms
+    rows = equal_share(n, min(TALL, max(scratch.size // depth, tile_height())))
+    return True, rows, max(scratch.size // (depth * rows), 1) * depth
 
-    ``room`` counts the numbers that may be read from w's first one on.
-    """
+
+@inlined
+def _pack(scratch, is_packed, a, a_row, n_rows, n_terms, height, depth):
+    if scratch is not None:
+        if is_packed:
+            pack_rows(a, a_row, n_rows, n_terms, height, depth, scratch.packed)
+
+
+@inlined
+def _left(scratch, is_packed, place, height, count, a, a_row):
+    """A block of A: packed, where it begins at ``place``, or where it is."""
+    if scratch is not None:
+        if is_packed:
+            return packed_block(scratch.packed, place, height, count)
+    return Left(a, height, a_row, a_row, ADJACENT)
+
+
+@inlined
+def forward_rows(a_prev, a_row, weights, b, n, z, z_row, activation, smallest, scratch):
+    """z = a_prev W + b, and its activation in the same place; 0 where it is below ``smallest``."""
     block = stack_row(z, BLOCK)
+    fan_in, fan_out = weights.fan_in, weights.fan_out
     depth = depth_of(fan_in)
-    for j in range(0, fan_out, panel_width(z)):
-        columns = min(panel_width(z), fan_out - j)
-        for k in range(0, fan_in, depth):
-            count = min(depth, fan_in - k)
-            place = k * fan_out + j
-            w_kj, w_row = offset(w, place), fan_out
-            if not in_place(w, fan_out, room - place, n, count, columns):
-                copy_block(w_kj, fan_out, count, columns, block)
-                w_kj, w_row = block, panel_width(z)
-            add_panel(
-                offset(a_prev, k),
-                a_row,
-                ADJACENT,
-                w_kj,
-                w_row,
-                count,
-                n,
-                columns,
-                offset(z, j),
-                z_row,
-                k == 0,
-            )
-        for q in range(j, j + columns, width(z)):
-            b_q = load_first(b, q, fan_out - q, 0.0)
-            for i in range(n):
-                z_i = offset(z, i * z_row)
-                z_iq = load_first(z_i, q, fan_out - q, 0.0) + b_q
-                store_first(z_i, q, activated(z_iq, activation), fan_out - q)
+    parts = ADJACENT if fan_in * fan_out >= FETCHED else NOWHERE
+    is_packed, tall, long = _packed_shape(scratch, n, fan_in, fan_out, depth)
+    for i in range(0, n, tall):
+        rows = min(tall, n - i)
+        height = equal_share(rows, tile_height())
+        for start in range(0, fan_in, long):
+            stop = min(start + long, fan_in)
+            a_i = offset(a_prev, i * a_row + start)
+            _pack(scratch, is_packed, a_i, a_row, rows, stop - start, height, depth)
+            for j in range(0, fan_out, panel_width(z)):
+                columns = min(panel_width(z), fan_out - j)
+                z_ij = offset(z, i * z_row + j)
+                for k in range(start, stop, depth):
+                    count = min(depth, stop - k)
+                    w_kj, w_row = block_at(weights, k, j), row_step(weights, j)
+                    ahead = block_at(weights, k + count, j)
+                    if k + count >= stop:
+                        ahead = block_at(weights, start, j + columns)
+                    ahead = Ahead(ahead, w_row, count, NOWHERE, parts)
+                    if not _in_place(weights, k, j, rows, count, columns):
+                        copy_block(w_kj, w_row, count, columns, block)
+                        w_kj, w_row = block, panel_width(z)
+                    a_ik, place = offset(a_i, k - start), (k - start) * rows
+                    left = _left(scratch, is_packed, place, height, count, a_ik, a_row)
+                    add_panel(
+                        *(left, w_kj, w_row, count, rows, columns, z_ij, z_row, k == 0, ahead),
+                        *((z_ij, z_row), (block, NOWHERE)),
+                    )
+                if stop == fan_in:
+                    _activate_panel(b, j, columns, rows, z_ij, z_row, activation, smallest)
 
 
 @inlined
-def error_rows(delta_next, next_row, w_next, a, n, units, fan_out, delta, delta_row, activation):
+def _in_place(weights, k, j, n_rows, count, columns):
+    """Whether a block of B can serve ``n_rows`` of A where it is: tiles read whole registers."""
+    row, step = row_step(weights, j), width(weights.start)
+    place = j * weights.panel_step + k * row
+    read = (count - 1) * row + (columns + step - 1) // step * step
+    return weights.row == 0 or (place + read <= weights.room and (row < FAR or n_rows < MANY_ROWS))
+
+
+@inlined
+def _activate_panel(b, j, columns, n_rows, z, z_row, activation, smallest):
+    """Turn the products of a panel into weighted inputs, and these into activations."""
+    for q in range(0, columns, width(z)):
+        b_q = load_first(b, j + q, columns - q, 0.0)
+        for i in range(n_rows):
+            z_i = offset(z, i * z_row)
+            a_iq = activated(load_first(z_i, q, columns - q, 0.0) + b_q, activation)
+            store_first(z_i, q, without_tiny(a_iq, smallest), columns - q)
+
+
+@inlined
+def without_tiny(x, smallest):
+    """0 in place of a number of smaller magnitude."""
+    return select(magnitude(x) < smallest, 0.0, x)
+
+
+@inlined
+def error_rows(
+    delta_next, next_row, weights, a, n, delta, delta_row, activation, smallest, scratch
+):
     """delta = (delta_next W_next^T) a' (BP2); the rows of a are ``delta_row`` apart, too."""
     block = stack_row(delta, BLOCK)
+    units, fan_out = weights.fan_in, weights.fan_out
     depth = depth_of(fan_out)
-    for j in range(0, units, panel_width(delta)):
-        columns = min(panel_width(delta), units - j)
-        for k in range(0, fan_out, depth):
-            count = min(depth, fan_out - k)
-            turn_block(offset(w_next, j * fan_out + k), fan_out, count, columns, block)
-            add_panel(
-                offset(delta_next, k),
-                next_row,
-                ADJACENT,
-                block,
-                panel_width(delta),
-                count,
-                n,
-                columns,
-                offset(delta, j),
-                delta_row,
-                k == 0,
-            )
-        for i in range(n):
-            a_i, delta_i = offset(a, i * delta_row), offset(delta, i * delta_row)
-            for q in range(j, j + columns, width(delta)):
-                a_iq = load_first(a_i, q, units - q, 0.0)
-                carried = load_first(delta_i, q, units - q, 0.0)
-                store_first(delta_i, q, carried_back(carried, a_iq, activation), units - q)
+    is_packed, tall, long = _packed_shape(scratch, n, fan_out, units, depth)
+    for i in range(0, n, tall):
+        rows = min(tall, n - i)
+        height = equal_share(rows, tile_height())
+        for start in range(0, fan_out, long):
+            stop = min(start + long, fan_out)
+            next_i = offset(delta_next, i * next_row + start)
+            _pack(scratch, is_packed, next_i, next_row, rows, stop - start, height, depth)
+            for j in range(0, units, panel_width(delta)):
+                columns = min(panel_width(delta), units - j)
+                delta_ij = offset(delta, i * delta_row + j)
+                for k in range(start, stop, depth):
+                    count = min(depth, stop - k)
+                    ahead = _transposed_ahead(weights, j, columns, k + count, count)
+                    if k + count >= stop:
+                        ahead = _transposed_ahead(weights, j + columns, columns, start, count)
+                    turn_block(weights, j, columns, k, count, block)
+                    next_ik, place = offset(next_i, k - start), (k - start) * rows
+                    left = _left(scratch, is_packed, place, height, count, next_ik, next_row)
+                    add_panel(
+                        *(left, block, panel_width(delta), count, rows, columns),
+                        *(delta_ij, delta_row, k == 0, ahead),
+                        *((delta_ij, delta_row), (block, NOWHERE)),
+                    )
+                if stop == fan_out:
+                    a_ij = offset(a, i * delta_row + j)
+                    _times_derivative(
+                        *(a_ij, rows, columns, delta_ij, delta_row, activation, smallest)
+                    )
 
 
 @inlined
-def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_w):
-    """grad_w = a_prev^T delta, the first ``rows`` rows of it (BP4 without the mean).
+def _transposed_ahead(weights, j, columns, k, count):
+    """The rows of W from j on that become a block of W^T: a panel's width of each at a time."""
+    parts = (count - 1) // panel_width(weights.start) + 1
+    if weights.fan_in * weights.fan_out < FETCHED:
+        parts = NOWHERE
+    if weights.row > 0:
+        start = offset(weights.start, j * weights.row + k)
+        return Ahead(start, weights.row, columns, panel_width(weights.start), parts)
+    inside = k % panel_width(weights.start)
+    row = row_step(weights, k - inside)
+    start = offset(weights.start, (k - inside) * weights.fan_in + j * row)
+    return Ahead(start, row, columns, panel_width(weights.start) * weights.fan_in, parts)
+
+
+@inlined
+def _times_derivative(a, n_rows, columns, delta, delta_row, activation, smallest):
+    for i in range(n_rows):
+        a_i, delta_i = offset(a, i * delta_row), offset(delta, i * delta_row)
+        for q in range(0, columns, width(delta)):
+            held = columns - q
+            a_iq = load_first(a_i, q, held, 0.0)
+            delta_iq = carried_back(load_first(delta_i, q, held, 0.0), a_iq, activation)
+            store_first(delta_i, q, without_tiny(delta_iq, smallest), held)
+
+
+@inlined
+def pack_activations(a_prev, a_row, n_rows, n, fan_out, scratch):
+    """a_prev^T, packed or in place, for the gradient of ``n_rows`` rows of weights."""
+    height = tile_height()
+    if scratch is not None:
+        if scratch.size >= n * n_rows and (fan_out >= PACKED_COLUMNS or n >= PACKED_TERMS):
+            pack_columns(a_prev, a_row, n_rows, n, height, depth_of(n), scratch.packed)
+            return packed_block(scratch.packed, 0, height, n)
+    return Left(a_prev, height, ADJACENT, ADJACENT, a_row)
+
+
+@inlined
+def gradient_panel(
+    left, delta, delta_row, room, n, n_rows, columns, grad, grad_row, scratch, asked
+):
+    """A panel of a_prev^T delta (BP4 without the mean), its blocks added in a binary tree.
+
+    Sums of blocks that wait for their neighbours lie in ``grad``, then in the ``scratch``.
+    ``asked``: the panel of delta that comes next, and two matrices that will be written.
+    """
+    block = stack_row(grad, BLOCK)
+    depth = depth_of(n)
+    n_waiting, number = np.intp(0), np.intp(0)
+    delta_next, written, updated, parts = asked
+    for i in range(0, n, depth):
+        count = min(depth, n - i)
+        delta_i, row = offset(delta, i * delta_row), delta_row
+        ahead, is_last = offset(delta_i, count * delta_row), i + count >= n
+        if is_last:
+            ahead = delta_next
+        read = (count - 1) * row + (columns + width(grad) - 1) // width(grad) * width(grad)
+        if i * row + read > room or (row >= FAR and n_rows >= MANY_ROWS):
+            copy_block(delta_i, row, count, columns, block)
+            delta_i, row = block, panel_width(grad)
+        start = offset(left.start, i * left.term)
+        rows = Left(start, left.height, left.tile_step, left.row, left.term)
+        if left.term == 0:
+            rows = packed_block(left.start, i * n_rows, left.height, count)
+        # Every other block is added to its neighbour, which waits for it.
+        if number % 2 == 0:
+            n_waiting += 1
+        c, c_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
+        first, second = (c, c_row), (block, NOWHERE)
+        if is_last:
+            first, second = written, updated
+        ahead = Ahead(ahead, delta_row, count, NOWHERE, parts)
+        add_panel(
+            *(rows, delta_i, row, count, n_rows, columns, c, c_row, number % 2 == 0),
+            *(ahead, first, second),
+        )
+        number += 1
+        size = number
+        while n_waiting > 1 and (is_last or size % 4 == 0):
+            source, source_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
+            size //= 2
+            n_waiting -= 1
+            c, c_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
+            add_rows(source, source_row, n_rows, columns, c, c_row)
+
+
+@inlined
+def _waiting_sum(number, grad, grad_row, scratch, n_rows):
+    """The matrix of the sum that waits as number 1, 2, ... for its neighbour."""
+    if scratch is None:
+        return grad, grad_row
+    if number == 1:
+        return grad, grad_row
+    return offset(scratch.waiting, (number - 2) * n_rows * panel_width(grad)), panel_width(grad)
+
+
+@inlined
+def _group_of(n, scratch):
+    """Rows of weights whose gradient is summed side by side, for a batch of n."""
+    if scratch is None:
+        return SMALL_GROUP
+    if n <= DEPTH:
+        return SMALL_GROUP
+    blocks, levels = (n - 1) // DEPTH + 1, 0
+    while blocks > 2:
+        blocks = (blocks + 1) // 2
+        levels += 1
+    return min(GROUP, WAITING_ROWS // max(levels, 1))
+
+
+@inlined
+def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_w, mean, scratch):
+    """grad_w = a_prev^T delta (BP4), times ``mean``, which is a sum of two numbers, or None.
 
     ``room`` counts the numbers that may be read from delta's first one on.
     """
-    block = stack_row(grad_w, BLOCK)
-    depth = depth_of(n)
-    for start in range(0, rows, GROUP):
-        for j in range(0, fan_out, panel_width(grad_w)):
-            columns = min(panel_width(grad_w), fan_out - j)
-            for i in range(0, n, depth):
-                count = min(depth, n - i)
-                place = i * delta_row + j
-                delta_ij, row_step = offset(delta, place), delta_row
-                if not in_place(delta, delta_row, room - place, 1, count, columns):
-                    copy_block(delta_ij, delta_row, count, columns, block)
-                    delta_ij, row_step = block, panel_width(grad_w)
-                add_panel(
-                    offset(a_prev, i * a_row + start),
-                    ADJACENT,
-                    a_row,
-                    delta_ij,
-                    row_step,
-                    count,
-                    min(GROUP, rows - start),
-                    columns,
-                    offset(grad_w, start * fan_out + j),
-                    fan_out,
-                    i == 0,
-                )
+    panel, panel_row = stack_row(grad_w, GROUP_REGISTERS), panel_width(grad_w)
+    group = GROUP if n <= DEPTH else _group_of(n, scratch)
+    parts = ADJACENT if rows * fan_out >= FETCHED else NOWHERE
+    for start in range(0, rows, group):
+        held = min(group, rows - start)
+        left = pack_activations(offset(a_prev, start), a_row, held, n, fan_out, scratch)
+        for j in range(0, fan_out, panel_row):
+            columns, delta_j = min(panel_row, fan_out - j), offset(delta, j)
+            asked = offset(delta, j + columns), (panel, NOWHERE), (panel, NOWHERE), parts
+            gradient_panel(
+                *(left, delta_j, delta_row, room - j, n, held, columns, panel, panel_row),
+                *(scratch, asked),
+            )
+            _write_panel(
+                *(panel, panel_row, held, columns, offset(grad_w, start * fan_out + j), fan_out),
+                mean,
+            )
 
 
 @inlined
-def fetch_ahead(w, velocity, first, rows, fan_out, j):
-    """Ask for what the next panel will update in these rows: it lies too far apart to be foreseen.
-
-    (784-512-512-10 in batches of 128: 5.3 ms a step, now 4.8.)
-    """
-    for k in range(first, first + rows):
-        for q in range(j, j + panel_width(w), width(w)):
-            prefetch(w, k * fan_out + q, 1, 2)
-            prefetch(velocity, k * fan_out + q, 1, 2)
+def _write_panel(panel, panel_row, n_rows, columns, grad, grad_row, mean):
+    for k in range(n_rows):
+        panel_k, grad_k = offset(panel, k * panel_row), offset(grad, k * grad_row)
+        for q in range(0, columns, width(grad)):
+            g = load_first(panel_k, q, columns - q, 0.0)
+            if mean is not None:
+                g = fma(g, mean[0], g * mean[1])
+            store_first(grad_k, q, g, columns - q)
 
 
 @inlined
-def descend_rows(
-    a_prev,
-    a_row,
-    delta,
-    delta_row,
-    n,
-    rows,
-    fan_out,
-    w,
-    velocity,
-    learning_rate,
-    momentum,
-    l2,
-    nesterov,
+def update_rows(
+    a_prev, a_row, delta, delta_row, n, weights, first, rows, v, u, rule, scratch, upcoming
 ):
-    """g = a_prev^T delta (BP4); v <- mu v - eta (g + l2 w); w <- w + v: g never leaves registers.
+    """g = a_prev^T delta (BP4), and the update of ``rows`` rows of w, from ``first`` on.
 
-    For the first ``rows`` rows of w.  delta is read in whole registers, past its last column.
+    ``v`` and ``u`` lie in panel form, as the weights.  Without Adam, the gradient of a batch of one
+    block stays in registers; else a panel of it stays in the first-level cache.
     """
-    partial = stack_row(w, GROUP_REGISTERS)
-    depth = depth_of(n)
-    last = (n - 1) // depth * depth
-    for start in range(0, rows, GROUP):
-        stop = min(start + GROUP, rows)
-        for j in range(0, fan_out, panel_width(w)):
-            columns = min(panel_width(w), fan_out - j)
-            for i in range(0, last, depth):
-                add_panel(
-                    offset(a_prev, i * a_row + start),
-                    ADJACENT,
-                    a_row,
-                    offset(delta, i * delta_row + j),
-                    delta_row,
-                    depth,
-                    stop - start,
-                    columns,
-                    partial,
-                    panel_width(w),
-                    i == 0,
-                )
-            k = start
-            while k < stop:
-                height = descent_height(stop - k)
-                fetch_ahead(w, velocity, k, height, fan_out, j + panel_width(w))
-                descend(
-                    *(offset(a_prev, last * a_row + k), ADJACENT, a_row),
-                    *(offset(delta, last * delta_row + j), delta_row),
-                    *(n - last, height, columns),
-                    *(offset(partial, (k - start) * panel_width(w)), panel_width(w), last == 0),
-                    *(offset(w, k * fan_out + j), offset(velocity, k * fan_out + j), fan_out),
-                    *(learning_rate, momentum, l2, nesterov),
-                )
-                k += height
-
-
-@inlined
-def adapt_rows(
-    a_prev, a_row, delta, delta_row, n, rows, fan_out, w, first, second, l2, moments, rates
-):
-    """g = a_prev^T delta (BP4), and Adam's step with g + l2 w: g stays in the first-level cache.
-
-    For the first ``rows`` rows of w.  ``moments`` and ``rates`` are the arguments of `adam_lanes`.
-    Unlike a step with momentum, this one has work for the registers: a square root and a division.
-    """
-    grad = stack_row(w, GROUP_REGISTERS)
-    depth = depth_of(n)
-    for start in range(0, rows, GROUP):
-        stop = min(start + GROUP, rows)
-        for j in range(0, fan_out, panel_width(w)):
-            columns = min(panel_width(w), fan_out - j)
-            for i in range(0, n, depth):
-                add_panel(
-                    offset(a_prev, i * a_row + start),
-                    ADJACENT,
-                    a_row,
-                    offset(delta, i * delta_row + j),
-                    delta_row,
-                    min(depth, n - i),
-                    stop - start,
-                    columns,
-                    grad,
-                    panel_width(w),
-                    i == 0,
-                )
-            for k in range(start, stop):
-                place = k * fan_out + j
-                for q in range(0, columns, width(w)):
-                    at, held = place + q, columns - q
-                    prefetch(w, at + AHEAD * fan_out, 1, 1)
-                    prefetch(first, at + AHEAD * fan_out, 1, 1)
-                    prefetch(second, at + AHEAD * fan_out, 1, 1)
-                    w_kq = load_first(w, at, held, 0.0)
-                    g = load_first(grad, (k - start) * panel_width(w) + q, held, 0.0) + l2 * w_kq
-                    w_kq, m, v = adam_lanes(
-                        *(w_kq, g, load_first(first, at, held, 0.0)),
-                        *(load_first(second, at, held, 0.0), *moments, *rates),
+    w, fan_in, fan_out = weights.start, weights.fan_in, weights.fan_out
+    group = equal_share(rows, _group_of(n, scratch))
+    parts = ADJACENT if fan_in * fan_out >= FETCHED else NOWHERE
+    panels = (fan_out - 1) // panel_width(v) + 1
+    shares, share = ((rows - 1) // group + 1) * panels, 0
+    for start in range(first, first + rows, group):
+        held = min(group, first + rows - start)
+        left = pack_activations(offset(a_prev, start), a_row, held, n, fan_out, scratch)
+        for j in range(0, fan_out, panel_width(v)):
+            fetch_rows(upcoming, share, shares)
+            share += 1
+            columns, row = min(panel_width(v), fan_out - j), row_step(weights, j)
+            place = j * fan_in + start * row
+            w_j, v_j, delta_j = offset(w, place), offset(v, place), offset(delta, j)
+            delta_next = offset(delta, j + columns)
+            if u is None:
+                if n <= DEPTH:
+                    ahead = Ahead(delta_next, delta_row, n, NOWHERE, parts)
+                    descend_panel(
+                        *(left, delta_j, delta_row, n, held, columns, w_j, v_j, row, rule, ahead)
                     )
-                    store_first(w, at, w_kq, held)
-                    store_first(first, at, m, held)
-                    store_first(second, at, v, held)
+                    continue
+                if scratch is None:
+                    continue  # for the compiler: a batch of several blocks has one
+            asked = delta_next, (w_j, row), (v_j, row), parts
+            _update_panel(
+                *(left, delta_j, delta_row, n, held, columns, w_j, v_j, rest(u, place), row),
+                *(rule, scratch, asked),
+            )
 
 
 @inlined
-def sum_of_squares(w, n):
-    """The sum of the squares of n numbers, in float64."""
+def _update_panel(left, delta, delta_row, n, n_rows, columns, w, v, u, row, rule, scratch, asked):
+    """The gradient of a panel of weights, and their update."""
+    grad, size = stack_row(v, GROUP_REGISTERS), n_rows * row
+    if columns < row:
+        for q in range(0, size, width(v)):
+            store(grad, q, fill(grad, 0.0))
+    # Workspaces end with a margin: registers may be read past the last column.
+    room = n * delta_row + MARGIN
+    gradient_panel(left, delta, delta_row, room, n, n_rows, columns, grad, row, scratch, asked)
+    update_parameters(w, grad, v, u, size, rule)
+
+
+@inlined
+def sum_of_squares(weights, first, last):
+    """The sum of the squares of some rows of weights in panel form, in float64."""
+    w, step = weights.start, width(weights.start)
     total = widen(load_first(w, 0, 0, 0.0))
-    for q in range(0, n, width(w)):
-        w_q = widen(load_first(w, q, n - q, 0.0))
-        total = fma(w_q, w_q, total)
+    for k in range(first, last):
+        for j in range(0, weights.fan_out, panel_width(w)):
+            w_kj, row = block_at(weights, k, j), row_step(weights, j)
+            for q in range(0, row, step):
+                w_q = widen(load(w_kj, q))
+                total = fma(w_q, w_q, total)
     high, low = sum_lanes(total, 0.0 * total)
     return scalar(high) + scalar(low)
 
 
 @inlined
-def column_sums(delta, delta_row, n, j, fan_out):
-    """sum_i delta_ij for the register of columns at j, in float64; of float64, compensated."""
+def column_sums(delta, delta_row, n, j, fan_out, scratch):
+    """sum_i delta_ij for the register of columns at j, in float64.
+
+    In blocks that are added in a binary tree, as those of the weights' gradient; without a
+    ``scratch``, in one block.
+    """
+    if scratch is None:
+        return _block_sums(delta, delta_row, n, j, fan_out)
+    total = widen(load_first(delta, j, 0, 0.0))
+    step, depth = width(delta), depth_of(n)
+    waiting = stack_row(total, COLUMN_LEVELS)
+    number, made = 0, 0
+    for i in range(0, n, depth):
+        count = min(depth, n - i)
+        total = _block_sums(offset(delta, i * delta_row), delta_row, count, j, fan_out)
+        made += 1
+        size = made
+        while number > 0 and (i + count >= n or size % 2 == 0):
+            number -= 1
+            size //= 2
+            total = load_like(waiting, number * step, total) + total
+        store(waiting, number * step, total)
+        number += 1
+    return total
+
+
+@inlined
+def _block_sums(delta, delta_row, n, j, fan_out):
+    """The sums of a block's columns in float64; of float64, compensated."""
     total = widen(load_first(delta, j, fan_out - j, 0.0))
     lost = 0.0 * total
     for i in range(1, n):
@@ -328,9 +502,10 @@ def dense_forward(a_prev, w, b, z):
                 b_q = load_first(flat(b), q, fan_out - q, 0.0)
                 store_first(offset(flat(z), i * fan_out), q, b_q, fan_out - q)
     elif n > 0:
+        weights = plain_weights(flat(w), fan_in, fan_out, w.size)
+        scratch = stack_scratch(stack_row(z, STACK_PACKED), stack_row(z, WAITING))
         forward_rows(
-            *(flat(a_prev), fan_in, flat(w), flat(b), w.size),
-            *(n, fan_in, fan_out, flat(z), fan_out, IDENTITY),
+            *(flat(a_prev), fan_in, weights, flat(b), n, flat(z), fan_out, IDENTITY, 0.0, scratch)
         )
 
 
@@ -342,9 +517,11 @@ def _hidden_error(delta_next, w_next, a, delta, activation):
         for q in range(0, delta.size, width(delta)):
             store_first(flat(delta), q, fill(delta, 0.0), delta.size - q)
     elif n > 0:
+        weights = plain_weights(flat(w_next), units, fan_out, w_next.size)
+        scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
         error_rows(
-            *(flat(delta_next), fan_out, flat(w_next), flat(a)),
-            *(n, units, fan_out, flat(delta), units, activation),
+            *(flat(delta_next), fan_out, weights, flat(a), n, flat(delta), units),
+            *(activation, 0.0, scratch),
         )
 
 
@@ -433,24 +610,11 @@ def weight_gradient(a_prev, delta, grad_w):
     # price
     share = fill(delta, 1.0) / n
     share_low = fma(0.0 - share, n, 1.0) / n
-    for start in range(0, fan_in, GROUP):
-        rows = min(GROUP, fan_in - start)
-        grad = offset(flat(grad_w), start * fan_out)
-        gradient_rows(
-            offset(flat(a_prev), start),
-            fan_in,
-            flat(delta),
-            fan_out,
-            delta.size,
-            n,
-            rows,
-            fan_out,
-            grad,
-        )
-        size = rows * fan_out
-        for q in range(0, size, width(delta)):
-            total = load_first(grad, q, size - q, 0.0)
-            store_first(grad, q, fma(total, share, total * share_low), size - q)
+    scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
+    gradient_rows(
+        *(flat(a_prev), fan_in, flat(delta), fan_out, delta.size, n, fan_in, fan_out),
+        *(flat(grad_w), (share, share_low), scratch),
+    )
 
 
 @kernel
@@ -478,5 +642,5 @@ def bias_gradient(delta, grad_b):
     """
     n, fan_out = delta.shape
     for k in range(0, fan_out, width(delta)):
-        total = column_sums(flat(delta), fan_out, n, k, fan_out)
+        total = column_sums(flat(delta), fan_out, n, k, fan_out, True)
         store_first(flat(grad_b), k, convert(total / n, delta), fan_out - k)

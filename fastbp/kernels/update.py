@@ -1,9 +1,60 @@
 """The parameter update: momentum, Nesterov's momentum, Adam."""
 
 import math
+from typing import NamedTuple
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import flat, load_first, magnitude, pick, select, square_root, store_first, width
+from fastbp._llvm import (
+    flat,
+    load,
+    load_first,
+    magnitude,
+    pick,
+    select,
+    square_root,
+    store,
+    store_first,
+    width,
+)
+
+
+class Rule(NamedTuple):
+    """What a step makes of a gradient; the arguments of `momentum_lanes`, or of `adam_lanes`."""
+
+    l2: float
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    moments: tuple[float, float, float, float]
+    rates: tuple[float, float, float]
+
+
+@inlined
+def momentum_lanes(theta, g, v, learning_rate, momentum, nesterov):
+    """The new theta and v of a register of parameters; every operation is rounded."""
+    descent = learning_rate * g
+    v = momentum * v - descent
+    if nesterov:
+        return theta + (momentum * v - descent), v
+    return theta + v, v
+
+
+@inlined
+def update_parameters(theta, grad, v, u, n, rule):
+    """Update n parameters, whole registers of them, with the penalty on each; by Adam, with u."""
+    for q in range(0, n, width(theta)):
+        theta_q, g, v_q = load(theta, q), load(grad, q), load(v, q)
+        if rule.l2 != 0.0:
+            g = g + rule.l2 * theta_q
+        if u is None:
+            theta_q, v_q = momentum_lanes(
+                *(theta_q, g, v_q, rule.learning_rate, rule.momentum, rule.nesterov)
+            )
+        else:
+            theta_q, v_q, u_q = adam_lanes(theta_q, g, v_q, load(u, q), *rule.moments, *rule.rates)
+            store(u, q, u_q)
+        store(v, q, v_q)
+        store(theta, q, theta_q)
 
 
 @inlined
@@ -96,10 +147,14 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
     theta, g, v = flat(param), flat(grad), flat(velocity)
     n = param.size
     for q in range(0, n, width(param)):
-        g_q = load_first(g, q, n - q, 0.0)
-        v_q = momentum * load_first(v, q, n - q, 0.0) - learning_rate * g_q
+        theta_q, v_q = momentum_lanes(
+            load_first(theta, q, n - q, 0.0),
+            load_first(g, q, n - q, 0.0),
+            load_first(v, q, n - q, 0.0),
+            *(learning_rate, momentum, False),
+        )
         store_first(v, q, v_q, n - q)
-        store_first(theta, q, load_first(theta, q, n - q, 0.0) + v_q, n - q)
+        store_first(theta, q, theta_q, n - q)
 
 
 @kernel
@@ -139,11 +194,14 @@ def nesterov_step(param, grad, velocity, learning_rate, momentum):
     theta, g, v = flat(param), flat(grad), flat(velocity)
     n = param.size
     for q in range(0, n, width(param)):
-        eta_g = learning_rate * load_first(g, q, n - q, 0.0)
-        v_q = momentum * load_first(v, q, n - q, 0.0) - eta_g
+        theta_q, v_q = momentum_lanes(
+            load_first(theta, q, n - q, 0.0),
+            load_first(g, q, n - q, 0.0),
+            load_first(v, q, n - q, 0.0),
+            *(learning_rate, momentum, True),
+        )
         store_first(v, q, v_q, n - q)
-        step = momentum * v_q - eta_g
-        store_first(theta, q, load_first(theta, q, n - q, 0.0) + step, n - q)
+        store_first(theta, q, theta_q, n - q)
 
 
 @kernel
