@@ -98,8 +98,7 @@ class Units(NamedTuple):
     """Where the rows of a batch begin in a workspace.
 
     Taken out of its arrays once, before the loop over steps: to touch an array counts its users,
-    with an instruction that waits until every weight just written has left the processor (784-30-10
-    in batches of 10: 19 us a step, now 16).
+    with an instruction that waits until every weight just written has left the processor.
     """
 
     x: Any
