@@ -11,8 +11,7 @@ _collects = gc.isenabled()
 gc.disable()
 try:
     from fastbp import kernels
-    from fastbp._safetensors import ModelFileError
-    from fastbp._training import DivergenceError
+    from fastbp._files.safetensors import ModelFileError
     from fastbp.functional import (
         bias_gradient,
         cross_entropy,
@@ -32,6 +31,7 @@ try:
     from fastbp.network import Network
     from fastbp.optimizers import SGD, Adam
     from fastbp.steps import adam_step, momentum_step, nesterov_step
+    from fastbp.training.run import DivergenceError
 finally:
     if _collects:
         gc.enable()
@@ -39,7 +39,7 @@ finally:
 
 if TYPE_CHECKING:
     from fastbp import convert
-    from fastbp.estimator import MLPClassifier as MLPClassifier
+    from fastbp.estimator.classifier import MLPClassifier as MLPClassifier
 
     __version__: str
 
@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
         return fastbp.convert
     if name == "MLPClassifier":
         try:
-            from fastbp.estimator import MLPClassifier
+            from fastbp.estimator.classifier import MLPClassifier
         except ImportError as error:
             raise ImportError(
                 "fastbp.MLPClassifier needs scikit-learn 1.9 or later: "

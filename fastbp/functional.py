@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from fastbp import _checks, kernels
-from fastbp._checks import INTP, NO_WEIGHT, is_plain
+from fastbp import kernels
+from fastbp._checks import arrays
+from fastbp._checks.arrays import INTP, NO_WEIGHT, is_plain
 from fastbp._compile import kernel
 from fastbp.kernels.activation import ACTIVATIONS
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from fastbp._checks import Array, Shape
+    from fastbp._checks.arrays import Array, Shape
 
 __all__ = [
     "bias_gradient",
@@ -55,13 +56,13 @@ def _destination(
     if out is None:
         return np.empty(shape, dtype)
     if not is_plain(out) or out.dtype is not dtype or out.shape != shape:
-        _checks.check_out(out, shape, dtype)
+        arrays.check_out(out, shape, dtype)
         if not is_plain(out):
             return np.empty(shape, dtype)
     for x in read:
         if not _are_apart(out, x):
             return np.empty(shape, dtype)
-    if in_place is None or _are_apart(out, in_place) or _checks.same_memory(out, in_place):
+    if in_place is None or _are_apart(out, in_place) or arrays.same_memory(out, in_place):
         return out
     return np.empty(shape, dtype)
 
@@ -84,7 +85,7 @@ def _deliver(result: Array, out: Array | None) -> Any:
 
 def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
     if not is_plain(z):
-        z = _checks.as_float_array(z, "z")
+        z = arrays.as_float_array(z, "z")
     result = np.empty_like(z) if out is None else _destination(out, z.shape, z.dtype, in_place=z)
     if z.ndim == 2:
         kernel(z, result)
@@ -108,7 +109,7 @@ def _row_by_row(
             result = _destination(out, z.shape, z.dtype, in_place=z)
         kernel(z, result)
         return _deliver(result, out)
-    rows, shape, axes = _checks.as_rows(z, "z", axis)
+    rows, shape, axes = arrays.as_rows(z, "z", axis)
     result = _row_destination(out, shape, axes, rows)
     kernel(rows, result)
     return _deliver_rows(result, out, shape, axes)
@@ -122,7 +123,7 @@ def _row_destination(
         result = _destination(out, shape, rows.dtype, *read, in_place=rows)
         return result.reshape(rows.shape)
     if out is not None:
-        _checks.check_out(out, shape, rows.dtype)
+        arrays.check_out(out, shape, rows.dtype)
     return np.empty_like(rows)
 
 
@@ -134,7 +135,7 @@ def _deliver_rows(result: Array, out: Array | None, shape: Shape, axes: Shape) -
         if _are_last(axes, shape):
             return result.reshape(shape) if shape else result[0, 0]
         out = np.empty(shape, result.dtype)
-    moved = _checks.move_last(out, axes)
+    moved = arrays.move_last(out, axes)
     np.copyto(moved, result.reshape(moved.shape))
     return out
 
@@ -448,8 +449,8 @@ def logsumexp(
         result = _destination(out, z.shape[:1], z.dtype, z)
         kernels.logsumexp(z, result)
         return _deliver(result, out)
-    rows, shape, axes = _checks.as_rows(z, "z", axis)
-    if _checks.as_flag(keepdims, "keepdims"):
+    rows, shape, axes = arrays.as_rows(z, "z", axis)
+    if arrays.as_flag(keepdims, "keepdims"):
         shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
     else:
         shape = _without(shape, axes)
@@ -648,7 +649,7 @@ def _mean_cost(z: Any, labels: Any, row_weight: Any, loss: Any, divisor: Any) ->
 
     One entry into compiled code instead of three, and no number to convert.
     """
-    bad = _checks.first_label_outside(labels, z.shape[1])
+    bad = arrays.first_label_outside(labels, z.shape[1])
     if bad < 0:
         kernels.cross_entropy(z, labels, row_weight, loss)
         loss[0] = kernels.loss_sum(loss) / divisor
@@ -660,7 +661,7 @@ def _mean_cost_and_error(
     z: Any, labels: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any
 ) -> Any:
     """As `_mean_cost`, and the error."""
-    bad = _checks.first_label_outside(labels, z.shape[1])
+    bad = arrays.first_label_outside(labels, z.shape[1])
     if bad < 0:
         kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, 1.0 / divisor)
         loss[0] = kernels.loss_sum(loss) / divisor
@@ -698,7 +699,7 @@ def _cost(
         # The training case, without the ceremony: the checks below cost more than 128 rows.
         n, n_classes = z.shape
         if y.shape != (n,) or not y.flags.carray:
-            y = _checks.as_labels(y, (n,), n_classes, "y")
+            y = arrays.as_labels(y, (n,), n_classes, "y")
         loss = np.empty(n, z.dtype)
         divisor = float(n) if reduction == "mean" else 1.0
         if not with_delta:
@@ -711,38 +712,38 @@ def _cost(
                 delta = _destination(delta_out, z.shape, z.dtype, y, in_place=z)
             bad = _mean_cost_and_error(z, y, NO_WEIGHT, loss, delta, divisor)
         if bad >= 0:
-            _checks.as_labels(y, (n,), n_classes, "y")  # raises
+            arrays.as_labels(y, (n,), n_classes, "y")  # raises
         if delta is not None and delta is not delta_out:
             delta = _deliver(delta, delta_out)
         return loss[0], delta
 
-    _checks.as_choice(reduction, "reduction", ("mean", "sum", "none"))
+    arrays.as_choice(reduction, "reduction", ("mean", "sum", "none"))
     mean = reduction == "mean"
-    smoothing = _checks.as_real(label_smoothing, "label_smoothing", 0.0, 1.0)
+    smoothing = arrays.as_real(label_smoothing, "label_smoothing", 0.0, 1.0)
     if ignore_index is not None:
-        ignore_index = _checks.as_int(ignore_index, "ignore_index")
-    axis = _checks.as_int(axis, "axis")
-    rows, shape, axes = _checks.as_rows(z, "z", axis)
+        ignore_index = arrays.as_int(ignore_index, "ignore_index")
+    axis = arrays.as_int(axis, "axis")
+    rows, shape, axes = arrays.as_rows(z, "z", axis)
     if not shape:
         raise ValueError("z must have a class axis, got a scalar")
     n, n_classes = rows.shape
     dtype = rows.dtype
     row_shape = _without(shape, axes)
-    class_weight = _checks.as_class_weight(weight, n_classes, dtype)
-    row_weight = _checks.as_row_weight(sample_weight, row_shape, "sample_weight")
+    class_weight = arrays.as_class_weight(weight, n_classes, dtype)
+    row_weight = arrays.as_row_weight(sample_weight, row_shape, "sample_weight")
     if mean:
-        row_weight = _checks.unit_scale(row_weight)
-    y = _checks.as_array(y, "y")
+        row_weight = arrays.unit_scale(row_weight)
+    y = arrays.as_array(y, "y")
 
     if y.ndim == len(shape):
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
-        given = _checks.as_targets(y, shape, dtype, "y", axis)
+        given = arrays.as_targets(y, shape, dtype, "y", axis)
         divisor = kernels.loss_sum(row_weight) if row_weight.size else float(n)
     else:
-        given = labels = _checks.as_labels(y, row_shape, n_classes, "y", ignore_index)
+        given = labels = arrays.as_labels(y, row_shape, n_classes, "y", ignore_index)
         if mean:
-            class_weight = _checks.unit_scale(class_weight)
+            class_weight = arrays.unit_scale(class_weight)
         kept = labels >= 0 if ignore_index is not None else None
         if kept is not None and (row_weight.size or smoothing > 0):
             # A kernel skips an ignored row by its label; target rows and the sum below cannot.
@@ -771,7 +772,7 @@ def _cost(
 
     loss_shape = row_shape if reduction == "none" else ()
     if loss_out is not None:
-        _checks.check_out(loss_out, loss_shape, dtype)
+        arrays.check_out(loss_out, loss_shape, dtype)
     if reduction == "none":
         loss = _destination(loss_out, loss_shape, dtype, rows, given, row_weight)
     else:
@@ -910,16 +911,16 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
     >>> fastbp.output_error([[0.25, 0.75]], [1])
     array([[ 0.25, -0.25]])
     """
-    axis = _checks.as_int(axis, "axis")
-    rows, shape, axes = _checks.as_rows(a, "a", axis)
+    axis = arrays.as_int(axis, "axis")
+    rows, shape, axes = arrays.as_rows(a, "a", axis)
     if not shape:
         raise ValueError("a must have a class axis, got a scalar")
-    y = _checks.as_array(y, "y")
+    y = arrays.as_array(y, "y")
     if y.ndim == len(shape):
-        given = _checks.as_targets(y, shape, rows.dtype, "y", axis)
+        given = arrays.as_targets(y, shape, rows.dtype, "y", axis)
         kernel = kernels.output_error_targets
     else:
-        given = _checks.as_labels(y, _without(shape, axes), rows.shape[1], "y")
+        given = arrays.as_labels(y, _without(shape, axes), rows.shape[1], "y")
         kernel = kernels.output_error
     delta = _row_destination(out, shape, axes, rows, given)
     kernel(rows, given, delta)
@@ -981,15 +982,15 @@ def hidden_error(
     >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
     array([[ 0.25, -1.  ]])
     """
-    kind = ACTIVATIONS.index(_checks.as_choice(activation, "activation", ACTIVATIONS))
-    delta_next = _checks.as_float_array(delta_next, "delta_next", ndim=2)
+    kind = ACTIVATIONS.index(arrays.as_choice(activation, "activation", ACTIVATIONS))
+    delta_next = arrays.as_float_array(delta_next, "delta_next", ndim=2)
     dtype = delta_next.dtype
-    w_next = _checks.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
-    a = _checks.as_float_array(a, "a", dtype=dtype, ndim=2)
+    w_next = arrays.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
+    a = arrays.as_float_array(a, "a", dtype=dtype, ndim=2)
     n, fan_out = delta_next.shape
-    _checks.check_shape(w_next, (w_next.shape[0], fan_out), "w_next")
+    arrays.check_shape(w_next, (w_next.shape[0], fan_out), "w_next")
     shape = (n, w_next.shape[0])
-    _checks.check_shape(a, shape, "a")
+    arrays.check_shape(a, shape, "a")
     delta = _destination(out, shape, dtype, delta_next, w_next, a)
     kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
     return _deliver(delta, out)  # type: ignore[no-any-return]
@@ -1033,7 +1034,7 @@ def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fastbp.bias_gradient([[1.0, -1.0], [0.0, 2.0]])
     array([0.5, 0.5])
     """
-    delta = _checks.as_float_array(delta, "delta", ndim=2)
+    delta = arrays.as_float_array(delta, "delta", ndim=2)
     _refuse_no_rows(delta, "delta")
     grad_b = _destination(out, delta.shape[1:], delta.dtype, delta)
     kernels.bias_gradient(delta, grad_b)
@@ -1082,9 +1083,9 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     array([[-1.],
            [ 1.]])
     """
-    a_prev = _checks.as_float_array(a_prev, "a_prev", ndim=2)
-    delta = _checks.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
-    _checks.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
+    a_prev = arrays.as_float_array(a_prev, "a_prev", ndim=2)
+    delta = arrays.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
+    arrays.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
     _refuse_no_rows(delta, "delta")
     shape = (a_prev.shape[1], delta.shape[1])
     grad_w = _destination(out, shape, a_prev.dtype, a_prev, delta)
@@ -1137,13 +1138,13 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     >>> fastbp.dense([[1.0, 2.0]], [[1.0, 0.0], [3.0, 1.0]], [0.5, -0.5])
     array([[7.5, 1.5]])
     """
-    a_prev = _checks.as_float_array(a_prev, "a_prev", ndim=2)
+    a_prev = arrays.as_float_array(a_prev, "a_prev", ndim=2)
     dtype = a_prev.dtype
-    w = _checks.as_float_array(w, "w", dtype=dtype, ndim=2)
-    b = _checks.as_float_array(b, "b", dtype=dtype, ndim=1)
+    w = arrays.as_float_array(w, "w", dtype=dtype, ndim=2)
+    b = arrays.as_float_array(b, "b", dtype=dtype, ndim=1)
     n, fan_in = a_prev.shape
-    _checks.check_shape(w, (fan_in, w.shape[1]), "w")
-    _checks.check_shape(b, w.shape[1:], "b")
+    arrays.check_shape(w, (fan_in, w.shape[1]), "w")
+    arrays.check_shape(b, w.shape[1:], "b")
     z = _destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
     kernels.dense_forward(a_prev, w, b, z)
     return _deliver(z, out)  # type: ignore[no-any-return]

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastbp import _layout, _model_file, _threads, backprop, kernels
-from fastbp._checkpoint import Checkpoint, identity_of
-from fastbp._checks import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
-from fastbp._fitting import Fitting
-from fastbp._inputs import (
+from fastbp import kernels
+from fastbp._checks.arrays import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
+from fastbp._files import network_file
+from fastbp._files.checkpoint import Checkpoint, identity_of
+from fastbp.backprop import layout, parallel
+from fastbp.kernels.activation import ACTIVATIONS
+from fastbp.optimizers import SGD, Adam, check_epsilon
+from fastbp.training import threads
+from fastbp.training.fit import Fitting
+from fastbp.training.inputs import (
     as_data,
     as_flat,
     as_layer_sizes,
@@ -26,11 +31,9 @@ from fastbp._inputs import (
     check_checkpoint,
     check_finite,
 )
-from fastbp._measures import accuracy, mean_loss
-from fastbp._random import random_words
-from fastbp._training import FIRST_SLICE, DivergenceError, Guard, History, Progress, Run
-from fastbp.kernels.activation import ACTIVATIONS
-from fastbp.optimizers import SGD, Adam, check_epsilon
+from fastbp.training.predict import accuracy, mean_loss
+from fastbp.training.random import random_words
+from fastbp.training.run import FIRST_SLICE, DivergenceError, Guard, History, Progress, Run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -138,11 +141,11 @@ class Network:
         self.reset()
 
     def _allocate(self, with_second: bool = False) -> None:
-        self._plan = _layout.make_plan(self.layer_sizes, self.activation)
-        parameters, self._memory = _layout.make_state(self._plan, self.dtype, with_second)
+        self._plan = layout.make_plan(self.layer_sizes, self.activation)
+        parameters, self._memory = layout.make_state(self._plan, self.dtype, with_second)
         self._parameters = parameters
-        self._weights = _layout.weight_views(self._plan, parameters)
-        self._biases = _layout.bias_views(self._plan, parameters)
+        self._weights = layout.weight_views(self._plan, parameters)
+        self._biases = layout.bias_views(self._plan, parameters)
         self._epoch = 0
         self._guard = Guard()
         self._spare: list[tuple[Array, Array]] = []
@@ -162,12 +165,12 @@ class Network:
         """
         words = random_words(self.seed, 0, self._plan.n_weights)
         uniform = (words >> np.uint64(11)) * 2.0**-52 - 1  # 53 bits in [-1, 1)
-        for layer, w in enumerate(_layout.weight_views(self._plan, uniform)):
+        for layer, w in enumerate(layout.weight_views(self._plan, uniform)):
             gain = _GAIN[self.activation] if layer > 0 else 1.0
             bound = gain * np.sqrt(6.0 / sum(w.shape))
             self._weights[layer][:] = bound * w
             self._biases[layer][:] = 0
-        _layout.forget(self._memory)
+        layout.forget(self._memory)
         self._epoch = 0
 
     def forget(self) -> None:
@@ -175,7 +178,7 @@ class Network:
 
         For instance before training goes on with other data.
         """
-        _layout.forget(self._memory)
+        layout.forget(self._memory)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
@@ -197,22 +200,22 @@ class Network:
         self._allocate(with_second=len(state["second_moment"]) > 0)
         self._epoch = state["epoch"]
         self._parameters[:] = state["parameters"]
-        _layout.as_panels(self._plan, state["velocity"], self._memory.velocity)
+        layout.as_panels(self._plan, state["velocity"], self._memory.velocity)
         if self._memory.second is not None:
-            _layout.as_panels(self._plan, state["second_moment"], self._memory.second)
+            layout.as_panels(self._plan, state["second_moment"], self._memory.second)
         self._memory.n_steps[0] = state["n_steps"]
 
-    def _facts(self) -> _model_file.Facts:
-        return _model_file.Facts(
+    def _facts(self) -> network_file.Facts:
+        return network_file.Facts(
             *(self.layer_sizes, self.activation, self.dtype, self.seed, self._epoch),
             n_steps=int(self._memory.n_steps[0]),
         )
 
-    def copies(self) -> tuple[_model_file.Facts, Array, _layout.Memory]:
+    def copies(self) -> tuple[network_file.Facts, Array, layout.Memory]:
         """Return all that it is made of, as it is between two steps; for files."""
         with self._guard.steps():
             parameters = self._guard.newest(self._parameters)
-            return self._facts(), parameters, _layout.copy_of(self._memory)
+            return self._facts(), parameters, layout.copy_of(self._memory)
 
     def save(self, path: StrPath) -> None:
         """Write the network to a file in the safetensors format.
@@ -251,7 +254,7 @@ class Network:
         >>> again, bool((again.parameters == net.parameters).all())
         (<Network 2-3-2 float32, seed 1: 17 parameters, 0 epochs trained>, True)
         """
-        _model_file.save(path, "network", *self.copies())
+        network_file.save(path, "network", *self.copies())
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -276,13 +279,13 @@ class Network:
         OSError
             If it cannot be read.
         """
-        with _model_file.opened(path) as file:
+        with network_file.opened(path) as file:
             network = cls.of_file(file)
             file.finish()
         return network
 
     @classmethod
-    def of_file(cls, file: _model_file.NetworkFile) -> Self:
+    def of_file(cls, file: network_file.NetworkFile) -> Self:
         """Make the network of an open file, which is not to be believed before it is finished."""
         network, facts = cls.__new__(cls), file.facts
         network.layer_sizes, network.activation = facts.layer_sizes, facts.activation
@@ -319,7 +322,7 @@ class Network:
         """Return a vector in panel form laid out as the parameters; not to be written to."""
         plain = np.empty(0, self.dtype)
         if numbers is not None:
-            plain = _layout.as_plain(self._plan, numbers)
+            plain = layout.as_plain(self._plan, numbers)
         plain.flags.writeable = False
         return plain
 
@@ -335,7 +338,7 @@ class Network:
     @velocity.setter
     def velocity(self, values: ArrayLike) -> None:
         plain = as_flat(values, "velocity", self._parameters)
-        _layout.as_panels(self._plan, plain, self._memory.velocity)
+        layout.as_panels(self._plan, plain, self._memory.velocity)
 
     @property
     def second_moment(self) -> Array:
@@ -357,7 +360,7 @@ class Network:
         return self._biases
 
     @property
-    def plan(self) -> _layout.Plan:
+    def plan(self) -> layout.Plan:
         """Where everything lies in ``parameters``."""
         return self._plan
 
@@ -514,7 +517,7 @@ class Network:
         if checkpoint is not None or memory.n_steps[0] or memory.velocity.any():
             check_finite(data.x)
         validation = as_validation(validation_data, self.layer_sizes, self.dtype)
-        if not backprop.all_finite(self._parameters):
+        if not parallel.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
         saved = resumed = None
         first_epoch = self._epoch
@@ -561,8 +564,8 @@ class Network:
     @contextmanager
     def run(
         self,
-        data: _layout.Data,
-        update: _layout.Update,
+        data: layout.Data,
+        update: layout.Update,
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
@@ -574,17 +577,17 @@ class Network:
         check_epsilon(update, self.dtype)
         with self._guard.training():
             if update.is_adam != (self._memory.second is not None):
-                _layout.forget(self._memory)
+                layout.forget(self._memory)
                 second = None
                 if update.is_adam:
-                    second = _layout.make_second_moment(self._plan, self.dtype)
+                    second = layout.make_second_moment(self._plan, self.dtype)
                 self._memory = self._memory._replace(second=second)
             yield Run(
                 *(self._plan, data, self._parameters, self._memory, self._guard),
                 *(batch_size, n_threads, with_penalty),
             )
 
-    def _put_back(self, parameters: Array, memory: _layout.Memory) -> None:
+    def _put_back(self, parameters: Array, memory: layout.Memory) -> None:
         self._parameters[:] = parameters
         for place, array in zip(self._memory, memory, strict=True):
             if place is not None and array is not None:
@@ -633,7 +636,7 @@ class Network:
         """
         z = self._logits(self._rows(X), n_threads)
         labels = np.empty(len(z), np.intp)
-        bad = backprop.largest(z, labels)
+        bad = parallel.largest(z, labels)
         if bad >= 0:
             raise ValueError(f"X must give finite logits, got {z[bad].tolist()} in row {bad}")
         return labels
@@ -780,14 +783,14 @@ class Network:
         """
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         n = len(data.x)
-        work = _layout.make_workspace(self._plan, data, n)
+        work = layout.make_workspace(self._plan, data, n)
         grad = np.empty_like(self._parameters)
         order = np.arange(n, dtype=np.intp)
-        loss = float(backprop.gradient(self._plan.table, data, order, self._parameters, work, grad))
+        loss = float(parallel.gradient(self._plan.table, data, order, self._parameters, work, grad))
         return (
             loss,
-            list(_layout.weight_views(self._plan, grad)),
-            list(_layout.bias_views(self._plan, grad)),
+            list(layout.weight_views(self._plan, grad)),
+            list(layout.bias_views(self._plan, grad)),
         )
 
     def _rows(self, X: ArrayLike) -> Array:
@@ -803,29 +806,29 @@ class Network:
             try:
                 memory = self._spare.pop()
             except IndexError:
-                memory = np.empty(self._plan.n_hidden, self.dtype), _layout.make_board(1)
+                memory = np.empty(self._plan.n_hidden, self.dtype), layout.make_board(1)
             hidden, board = memory
-            board[_layout.ENTERED] = 0
-            backprop.logits(self._plan.table, self._parameters, x, hidden, 1, board, z, 0, 1)
+            board[layout.ENTERED] = 0
+            parallel.logits(self._plan.table, self._parameters, x, hidden, 1, board, z, 0, 1)
             self._spare.append(memory)
             return z
         if n <= _BLOCK:
-            self._pass_forward(x, z, 0, n, _layout.make_board(1))
+            self._pass_forward(x, z, 0, n, layout.make_board(1))
             return z
-        cost = _layout.multiply_adds(self._plan, 1, passes=1)
+        cost = layout.multiply_adds(self._plan, 1, passes=1)
         useful = min(1 + n * cost // _PER_THREAD, -(-n // _BLOCK))
-        n_threads = min(n_threads or _threads.default_threads(), useful)
+        n_threads = min(n_threads or threads.default_threads(), useful)
         step = max(1, 2 * FIRST_SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
         for first in range(0, n, step):
             rows = (first, min(first + step, n))
-            work = partial(self._pass_forward, x, z, *rows, _layout.make_board(1))
-            _threads.run(n_threads, work)
+            work = partial(self._pass_forward, x, z, *rows, layout.make_board(1))
+            threads.run(n_threads, work)
         return z
 
     def _pass_forward(self, x: Array, z: Array, first: int, last: int, board: Array) -> None:
         """Write the logits of some rows, together with whoever else calls this with the board."""
         capacity = min(_BLOCK, len(x))
         hidden = np.empty(capacity * self._plan.n_hidden, self.dtype)
-        backprop.logits(
+        parallel.logits(
             self._plan.table, self._parameters, x, hidden, capacity, board, z, first, last
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp._checks import as_real
-from fastbp._layout import Update
+from fastbp._checks.arrays import as_real
+from fastbp.backprop.layout import Update
 
 
 def check_epsilon(update: Update, dtype: np.dtype[Any]) -> None:

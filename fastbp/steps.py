@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import _checks, kernels
+from fastbp import kernels
+from fastbp._checks import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from fastbp._checks import Array
+    from fastbp._checks.arrays import Array
 
 __all__ = ["adam_step", "momentum_step", "nesterov_step"]
 
@@ -27,20 +28,20 @@ def _step(
     ``state`` are the arrays that the method keeps beside ``param``, by the names of the arguments.
     """
     if not isinstance(param, np.ndarray) or param.dtype.newbyteorder("=") not in (
-        _checks.FLOAT32,
-        _checks.FLOAT64,
+        arrays.FLOAT32,
+        arrays.FLOAT64,
     ):
         got = getattr(param, "dtype", type(param).__name__)
         raise TypeError(f"param must be a numpy.ndarray of float32 or float64, got {got}")
     written = {"param": param, **state}
     for name, x in written.items():
-        _checks.check_out(x, param.shape, param.dtype, name)
+        arrays.check_out(x, param.shape, param.dtype, name)
     for (first, x), (second, y) in itertools.combinations(written.items(), 2):
         if np.shares_memory(x, y):
             raise ValueError(f"{second} must not overlap {first}")
-    plain = [_checks.as_float_array(x, name) for name, x in written.items()]
-    g = _checks.as_float_array(grad, "grad", dtype=plain[0].dtype)
-    _checks.check_shape(g, param.shape, "grad")
+    plain = [arrays.as_float_array(x, name) for name, x in written.items()]
+    g = arrays.as_float_array(grad, "grad", dtype=plain[0].dtype)
+    arrays.check_shape(g, param.shape, "grad")
     if any(np.may_share_memory(g, x) for x in plain):
         g = g.copy()
     theta, *others = (x.reshape(-1) for x in plain)
@@ -95,8 +96,8 @@ def momentum_step(
     >>> param, velocity
     (array([0.5, 2.5]), array([-0.5,  0.5]))
     """
-    learning_rate = _checks.as_real(learning_rate, "learning_rate", 0.0)
-    momentum = _checks.as_real(momentum, "momentum", 0.0, 1.0)
+    learning_rate = arrays.as_real(learning_rate, "learning_rate", 0.0)
+    momentum = arrays.as_real(momentum, "momentum", 0.0, 1.0)
     _step(kernels.momentum_step, param, grad, {"velocity": velocity}, learning_rate, momentum)
 
 
@@ -145,8 +146,8 @@ def nesterov_step(
     >>> param, velocity
     (array([0.25, 2.75]), array([-0.5,  0.5]))
     """
-    learning_rate = _checks.as_real(learning_rate, "learning_rate", 0.0)
-    momentum = _checks.as_real(momentum, "momentum", 0.0, 1.0)
+    learning_rate = arrays.as_real(learning_rate, "learning_rate", 0.0)
+    momentum = arrays.as_real(momentum, "momentum", 0.0, 1.0)
     _step(kernels.nesterov_step, param, grad, {"velocity": velocity}, learning_rate, momentum)
 
 
@@ -217,12 +218,12 @@ def adam_step(
     >>> param.round(4), first
     (array([0.875, 1.125]), array([ 0.2 , -0.05]))
     """
-    learning_rate = _checks.as_real(learning_rate, "learning_rate", 0.0)
-    beta_1 = _checks.as_real(beta_1, "beta_1", 0.0, 1.0, "left")
-    beta_2 = _checks.as_real(beta_2, "beta_2", 0.0, 1.0, "left")
-    epsilon = _checks.as_real(epsilon, "epsilon", 0.0)
-    weight_decay = _checks.as_real(weight_decay, "weight_decay", 0.0)
+    learning_rate = arrays.as_real(learning_rate, "learning_rate", 0.0)
+    beta_1 = arrays.as_real(beta_1, "beta_1", 0.0, 1.0, "left")
+    beta_2 = arrays.as_real(beta_2, "beta_2", 0.0, 1.0, "left")
+    epsilon = arrays.as_real(epsilon, "epsilon", 0.0)
+    weight_decay = arrays.as_real(weight_decay, "weight_decay", 0.0)
     # The moments' corrections are 1 long before; compiled code takes no larger integers.
-    t = min(_checks.as_positive_int(t, "t"), 2**62)
+    t = min(arrays.as_positive_int(t, "t"), 2**62)
     rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
     _step(kernels.adam_step, param, grad, {"first": first, "second": second}, *rates, t)

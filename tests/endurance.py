@@ -169,7 +169,7 @@ def check_last_step(network, fit, layers, dtype, rng):
     other = Network(layers, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         slices.after_steps(patch, n_steps, slices.interrupt)
-        patch.setattr("fastbp._threads.default_threads", lambda: 1)
+        patch.setattr("fastbp.training.threads.default_threads", lambda: 1)
         if n_steps > 0:
             fit(other)
     assert digest(other) == digest(network), f"not the parameters after step {n_steps}"

@@ -18,7 +18,8 @@ import numpy as np
 from sklearn.datasets import load_iris
 
 import fastbp
-from fastbp import _checkpoint, _layout
+from fastbp._files import checkpoint
+from fastbp.backprop import layout
 from fastbp.optimizers import SGD
 
 STATM = Path("/proc/self/statm")
@@ -119,8 +120,8 @@ class CheckpointFile:
 
     def __init__(self):
         net = fastbp.Network([2, 3, 2], dtype="float64")
-        data = _layout.make_data(self.X, self.y, None, np.empty(0))
-        self._identity = _checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
+        data = layout.make_data(self.X, self.y, None, np.empty(0))
+        self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
         self._facts = net.copies()[0]
 
     def save(self, path):
@@ -135,7 +136,7 @@ class CheckpointFile:
             pass
 
     def load(self, path):
-        return _checkpoint.Checkpoint(path, None, self._identity, self._facts).load(3, False)
+        return checkpoint.Checkpoint(path, None, self._identity, self._facts).load(3, False)
 
 
 def changed_bytes(rng, content, other):
@@ -249,7 +250,7 @@ def run(seconds, seed):
             except BaseException:
                 keep(hostile, n_tried, seed)
                 raise
-            if isinstance(loaded, _checkpoint.Resumed):
+            if isinstance(loaded, checkpoint.Resumed):
                 continue
             try:
                 loaded.save(again)

@@ -15,7 +15,7 @@ import traceback
 from together import together
 from workload import Job, data
 
-from fastbp import _threads
+from fastbp.training import threads
 
 LIMIT = 10  # seconds
 
@@ -69,7 +69,7 @@ def fork_before_use(job):
 
 def fork_after_use(job):
     assert job()
-    assert _threads._idle, "no pool"
+    assert threads._idle, "no pool"
     assert in_child(job)
     assert job()
 
@@ -128,13 +128,13 @@ def fork_during_a_run(job):
         begun.release()
         go_on.wait()
 
-    runs = [threading.Thread(target=_threads.run, args=(2, work)) for _ in range(2)]
+    runs = [threading.Thread(target=threads.run, args=(2, work)) for _ in range(2)]
     for thread in runs:
         thread.start()
     for _ in range(4):
         begun.acquire()
     assert in_child(job)
-    with _threads._idle_lock:  # held by a thread that the child does not have
+    with threads._idle_lock:  # held by a thread that the child does not have
         other = threading.Thread(target=lambda: answers.append(in_child(job)))
         answers = []
         other.start()
@@ -293,7 +293,7 @@ def exit_while_a_daemon_trains(job):
 
 def exit_while_a_daemon_waits_for_a_run(job):
     assert job()
-    in_background(lambda: _threads.run(2, threading.Event().wait))
+    in_background(lambda: threads.run(2, threading.Event().wait))
     time.sleep(0.1)
 
 
@@ -314,7 +314,7 @@ def main():
     name, argument, *words = sys.argv[1:]
     jobs = [Job(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
     if any(job.model == "classifier" for job in jobs):
-        import fastbp.estimator  # noqa: F401 (a fork during an import has never worked)
+        import fastbp.estimator.classifier  # noqa: F401 (a fork during an import has never worked)
     case = globals()[name]
     print(time.time(), flush=True)
     if argument:

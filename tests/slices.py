@@ -4,13 +4,15 @@ import threading
 
 import numpy as np
 
-from fastbp import _training, backprop, network
+from fastbp import network
+from fastbp.backprop import parallel
+from fastbp.training import run as training_run
 
 
 def one_by_one(patch):
     """Make slices of training one step long, and those of prediction one block of rows."""
-    patch.setattr(_training, "FIRST_SLICE", 0)
-    patch.setattr(_training, "SLICE_SECONDS", 0.0)
+    patch.setattr(training_run, "FIRST_SLICE", 0)
+    patch.setattr(training_run, "SLICE_SECONDS", 0.0)
     patch.setattr(network, "FIRST_SLICE", 0)
 
 
@@ -22,7 +24,7 @@ def after_steps(patch, n_steps, action, *, spoil=False):
     """
     made, thread = [], threading.get_ident()
 
-    def train(*arguments, original=backprop.train):
+    def train(*arguments, original=parallel.train):
         original(*arguments)
         if threading.get_ident() != thread:
             return
@@ -33,7 +35,7 @@ def after_steps(patch, n_steps, action, *, spoil=False):
             action()
 
     one_by_one(patch)
-    patch.setattr(backprop, "train", train)
+    patch.setattr(parallel, "train", train)
     return made
 
 

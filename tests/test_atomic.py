@@ -10,8 +10,8 @@ from pathlib import Path
 import children
 import pytest
 
-from fastbp import _atomic
-from fastbp._atomic import replace_file
+from fastbp._files import atomic
+from fastbp._files.atomic import replace_file
 
 OLD, NEW = b"old " * 100, b"new " * 1000
 
@@ -88,7 +88,7 @@ def test_pieces_are_written_one_after_the_other(path):
 
 
 def test_large_pieces(path, monkeypatch):
-    monkeypatch.setattr(_atomic, "PIECE", 1000)
+    monkeypatch.setattr(atomic, "PIECE", 1000)
     replace_file(path, [NEW])
     assert path.read_bytes() == NEW
 
@@ -303,14 +303,14 @@ def test_two_at_once(path):
 def test_taken_for_left_behind_before_it_is_locked(path, monkeypatch):
     """It is made a second time."""
 
-    def lock(file, original=_atomic._lock):
-        monkeypatch.setattr(_atomic, "_lock", original)
+    def lock(file, original=atomic._lock):
+        monkeypatch.setattr(atomic, "_lock", original)
         for name in others(path):
             os.unlink(path.parent / name)
         return original(file)
 
     path.unlink(missing_ok=True)
-    monkeypatch.setattr(_atomic, "_lock", lock)
+    monkeypatch.setattr(atomic, "_lock", lock)
     replace_file(path, [NEW])
     assert path.read_bytes() == NEW
     assert others(path) == []
@@ -387,7 +387,7 @@ def test_file_system_that_syncs_no_folders(path, monkeypatch):
 def test_windows(path, monkeypatch):
     """No locks, but files in use cannot be removed; folders cannot be opened."""
     left_behind(path)
-    monkeypatch.setattr(_atomic, "fcntl", None)
+    monkeypatch.setattr(atomic, "fcntl", None)
     replace_file(path, [NEW])
     assert path.read_bytes() == NEW
     assert others(path) == []

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from together import together
 
-from fastbp import _llvm
+from fastbp import _simd
 from fastbp._compile import kernel
-from fastbp._llvm import flat
+from fastbp._simd import flat
 
 # Primitives, made callable from Python
 
@@ -18,29 +18,29 @@ from fastbp._llvm import flat
 def count_often(counters, k, times, seen):
     """Mark what each count finds."""
     for _ in range(times):
-        seen[_llvm.count(flat(counters), k)] += 1
+        seen[_simd.count(flat(counters), k)] += 1
 
 
 @kernel
 def count_often_below(counters, k, bound, times, seen):
     """Mark what each count finds, and in the last place that none was made."""
     for _ in range(times):
-        seen[_llvm.count_below(flat(counters), k, bound)] += 1
+        seen[_simd.count_below(flat(counters), k, bound)] += 1
 
 
 @kernel
 def look_at(counters, k):
-    return _llvm.seen(flat(counters), k)
+    return _simd.seen(flat(counters), k)
 
 
 @kernel
 def publish(counters, k, value):
-    _llvm.publish(flat(counters), k, value)
+    _simd.publish(flat(counters), k, value)
 
 
 @kernel
 def wait_for(counters, k, value):
-    _llvm.wait_for(flat(counters), k, value)
+    _simd.wait_for(flat(counters), k, value)
 
 
 @kernel
@@ -51,12 +51,12 @@ def take_turns(counters, mine, other, late, rounds, numbers):
     """
     stale = 0
     for turn in range(rounds):
-        _llvm.wait_for(flat(counters), other, turn + late)
+        _simd.wait_for(flat(counters), other, turn + late)
         for q in range(numbers.size):
             if numbers[q] != 2 * turn + late:
                 stale += 1
             numbers[q] = 2 * turn + late + 1
-        _llvm.publish(flat(counters), mine, turn + 1)
+        _simd.publish(flat(counters), mine, turn + 1)
     return stale
 
 

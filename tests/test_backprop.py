@@ -10,7 +10,8 @@ import reference
 from reference_network import Trainer, forward, gradients, norm_error
 from together import together
 
-from fastbp import SGD, Adam, _layout, backprop
+from fastbp import SGD, Adam
+from fastbp.backprop import layout, parallel
 from fastbp.kernels.activation import ACTIVATIONS
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
@@ -69,10 +70,10 @@ class Problem:
     ):
         rng = np.random.default_rng(seed)
         self.activation, self.with_penalty = activation, with_penalty
-        self.plan = _layout.make_plan(sizes, activation)
+        self.plan = layout.make_plan(sizes, activation)
         size = self.plan.n_parameters
-        self.parameters, self.memory = _layout.make_state(self.plan, dtype, with_second=adam)
-        self.panels = _layout.Panels(self.plan, self.parameters)
+        self.parameters, self.memory = layout.make_state(self.plan, dtype, with_second=adam)
+        self.panels = layout.Panels(self.plan, self.parameters)
         self.parameters[:] = rng.normal(scale=0.5, size=size)
         self.velocity = rng.normal(scale=0.01, size=size).astype(dtype)
         x = rng.uniform(size=(n, sizes[0])).astype(dtype)
@@ -85,7 +86,7 @@ class Problem:
         self.second = rng.uniform(1e-4, 1e-2, size).astype(dtype) if adam else None
         if form != "positive":
             x = with_zeros(x, rng)
-        self.data = _layout.make_data(
+        self.data = layout.make_data(
             compressed(x) if form == "sparse" else x,
             None if soft else labels,
             self.y if soft else None,
@@ -94,15 +95,15 @@ class Problem:
         self.x = x
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
-        self.work = _layout.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
+        self.work = layout.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
         self.totals = np.zeros(4)
 
     @property
     def layers(self):
         """Weights and biases."""
         return (
-            _layout.weight_views(self.plan, self.parameters),
-            _layout.bias_views(self.plan, self.parameters),
+            layout.weight_views(self.plan, self.parameters),
+            layout.bias_views(self.plan, self.parameters),
         )
 
     def trainer(self):
@@ -116,7 +117,7 @@ class Problem:
 
     def _wide(self, flat):
         """Copies of the weights and biases of a vector, in longdouble."""
-        views = _layout.weight_views(self.plan, flat), _layout.bias_views(self.plan, flat)
+        views = layout.weight_views(self.plan, flat), layout.bias_views(self.plan, flat)
         return [list(map(reference.wide, layers)) for layers in views]
 
     def rows(self, step):
@@ -144,21 +145,21 @@ class Problem:
         ``team`` calls the given function, in as many threads as it likes.
         """
         n_threads = n_threads or n_blocks
-        board = _layout.make_board(n_threads) if board is None else board
+        board = layout.make_board(n_threads) if board is None else board
         last = self.n_steps if last is None else last
         if update is None:
             # also a rate of 0, which nobody may ask for
             update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
-        parts = _layout.make_parts(self.plan, n_threads)
+        parts = layout.make_parts(self.plan, n_threads)
         memory = [(self.velocity, self.memory.velocity)]
         if self.second is not None:
             memory.append((self.second, self.memory.second))
         self.panels.fill()
         for plain, numbers in memory:
-            _layout.as_panels(self.plan, plain, numbers)
+            layout.as_panels(self.plan, plain, numbers)
 
         def work():
-            backprop.train(
+            parallel.train(
                 *(self.panels.table, self.data, self.order, self.panels.numbers, self.memory),
                 *(self.work, parts, n_blocks, n_threads, board, self.totals, first, last),
                 *(self.batch_size, update),
@@ -167,8 +168,8 @@ class Problem:
         (team or (lambda call: call()))(work)
         self.panels.write_back()
         for plain, numbers in memory:
-            plain[:] = _layout.as_plain(self.plan, numbers)
-        return int(board[_layout.STOPPED])
+            plain[:] = layout.as_plain(self.plan, numbers)
+        return int(board[layout.STOPPED])
 
 
 def with_zeros(x, rng):
@@ -181,7 +182,7 @@ def with_zeros(x, rng):
 
 
 def compressed(x):
-    """Sparse rows, as `_layout.make_data` takes them."""
+    """Sparse rows, as `layout.make_data` takes them."""
     counts = np.count_nonzero(x, axis=1)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
     rows, columns = np.nonzero(x)
@@ -462,7 +463,7 @@ def test_step_whose_loss_is_infinite_is_not_made(dtype):
     """Of finite logits that lie too far apart for their difference."""
     problem = Problem((5, 3), dtype, n=24)
     problem.parameters[:] = problem.velocity[:] = 0
-    (b,) = _layout.bias_views(problem.plan, problem.parameters)
+    (b,) = layout.bias_views(problem.plan, problem.parameters)
     b[:2] = np.finfo(dtype).max, -np.finfo(dtype).max
     problem.data.labels[:] = 0
     problem.data.labels[problem.order[9]] = 1
@@ -479,7 +480,7 @@ def test_step_whose_loss_is_infinite_is_not_made(dtype):
 def test_gradient_matches_the_reference(activation, sizes, soft, dtype):
     problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True, activation=activation)
     flat = np.full_like(problem.parameters, np.nan)
-    loss = backprop.gradient(
+    loss = parallel.gradient(
         problem.plan.table, problem.data, np.arange(23), problem.parameters, problem.work, flat
     )
     weight = problem.data.row_weight
@@ -487,7 +488,7 @@ def test_gradient_matches_the_reference(activation, sizes, soft, dtype):
         *(*problem.layers, problem.data.x, problem.y, weight), activation=activation
     )
     assert loss == pytest.approx(float(exact_loss), rel=8 * float(np.finfo(dtype).eps))
-    got = [*_layout.weight_views(problem.plan, flat), *_layout.bias_views(problem.plan, flat)]
+    got = [*layout.weight_views(problem.plan, flat), *layout.bias_views(problem.plan, flat)]
     for grad, exact in zip(got, [*exact_w, *exact_b], strict=True):
         if not exact.any():
             assert not grad.any()  # one class, or units that are all at rest: nothing to learn
@@ -506,9 +507,9 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
         z = np.full((n, sizes[-1]), np.nan, dtype)
         hidden = np.empty(capacity * problem.plan.n_hidden, dtype)
         arguments = (problem.plan.table, problem.parameters, x, hidden, capacity)
-        backprop.logits(*arguments, _layout.make_board(1), z, 0, 11)
+        parallel.logits(*arguments, layout.make_board(1), z, 0, 11)
         assert np.isnan(z[11:]).all()
-        backprop.logits(*arguments, _layout.make_board(1), z, 11, n)
+        parallel.logits(*arguments, layout.make_board(1), z, 11, n)
         assert_near(z, exact, STEP_ERROR)
         results.append(z)
     for z in results[1:]:
@@ -518,11 +519,11 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
 def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
     z = np.array([[1, 3, 2], [5, 5, 1], [-np.inf, 0, 0]])
     labels = np.empty(3, np.intp)
-    assert backprop.largest(z, labels) == -1
+    assert parallel.largest(z, labels) == -1
     np.testing.assert_array_equal(labels, [1, 0, 1])
     z[1] = np.nan
     z[2, 2] = np.inf
-    assert backprop.largest(z, labels) == 1
+    assert parallel.largest(z, labels) == 1
     assert labels[0] == 1
 
 
@@ -533,7 +534,7 @@ def test_mark_correct():
     for row_weight, expected in ((np.empty(0), [1, 1, 0, 0]), (weight, [0.5, 2, 0, 0])):
         for y in ((labels, None), (None, targets)):
             correct = np.full(4, np.nan)
-            backprop.mark_correct(z, *y, row_weight, correct)
+            parallel.mark_correct(z, *y, row_weight, correct)
             np.testing.assert_array_equal(correct, expected)
 
 
@@ -542,7 +543,7 @@ def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
     z = np.random.default_rng(n_classes).integers(-2, 2, (50, n_classes)).astype(dtype)
     for label in range(n_classes):
         correct = np.empty(50)
-        backprop.mark_correct(z, np.full(50, label), None, np.empty(0), correct)
+        parallel.mark_correct(z, np.full(50, label), None, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
 
 
@@ -552,14 +553,14 @@ def test_first_of_equal_targets_is_the_label(n_classes, dtype):
     for label in range(n_classes):
         z, correct = np.zeros((50, n_classes), dtype), np.empty(50)
         z[:, label] = 1
-        backprop.mark_correct(z, None, targets, np.empty(0), correct)
+        parallel.mark_correct(z, None, targets, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
 def test_shuffle_permutes(n):
     order = np.arange(n)
-    backprop.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order, 0, n)
+    parallel.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order, 0, n)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
     assert n < 7 or (order != np.arange(n)).any()
 
@@ -568,7 +569,7 @@ def test_shuffle_is_fair():
     counts = {}
     for words in np.random.default_rng(0).integers(0, 2**64, (6000, 3), np.uint64):
         order = np.arange(3)
-        backprop.shuffle(words, order, 0, 3)
+        parallel.shuffle(words, order, 0, 3)
         counts[tuple(order)] = counts.get(tuple(order), 0) + 1
     assert len(counts) == 6
     assert all(850 < count < 1150 for count in counts.values())  # 1000 with a deviation of 29
@@ -578,10 +579,10 @@ def test_shuffle_is_fair():
 @pytest.mark.parametrize("where", [0, 50, 100])
 def test_all_finite(value, where, dtype):
     flat = np.ones(101, dtype)
-    assert backprop.all_finite(flat)
-    assert backprop.all_finite(flat[:0])
+    assert parallel.all_finite(flat)
+    assert parallel.all_finite(flat[:0])
     flat[where] = value
-    assert not backprop.all_finite(flat)
+    assert not parallel.all_finite(flat)
 
 
 @pytest.mark.compiled
@@ -589,11 +590,11 @@ def test_all_finite(value, where, dtype):
 def test_one_specialisation_serves_every_architecture(soft):
     """Of the same kind of answers; weights of rows make no difference."""
     Problem((5, 3), "float32", soft=soft).train()
-    n_compiled = len(backprop.train.signatures)
+    n_compiled = len(parallel.train.signatures)
     for sizes in ARCHITECTURES:
         for weighted in (False, True):
             Problem(sizes, "float32", soft=soft, weighted=weighted).train()
-    assert len(backprop.train.signatures) == n_compiled
+    assert len(parallel.train.signatures) == n_compiled
 
 
 @pytest.mark.compiled
@@ -736,25 +737,25 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
     after.train(0, 1)
     expected = problem.parameters.copy()
     n_threads = 2
-    board = _layout.make_board(n_threads)
-    blocks, parts = board[_layout.CLAIMED :].reshape(2, n_threads, _layout.LINE_OF_COUNTERS)[..., 0]
-    board[_layout.ENTERED] = 1
+    board = layout.make_board(n_threads)
+    blocks, parts = board[layout.CLAIMED :].reshape(2, n_threads, layout.LINE_OF_COUNTERS)[..., 0]
+    board[layout.ENTERED] = 1
     if claimed == "block":
         blocks[0] = 1
     else:
-        blocks[:], board[_layout.DONE], board[_layout.OPEN] = 1, n_threads, 1
+        blocks[:], board[layout.DONE], board[layout.OPEN] = 1, n_threads, 1
         # the part that is the first layer; the last layer remains
         parts[0] = 1
-        for views in (_layout.weight_views, _layout.bias_views):
+        for views in (layout.weight_views, layout.bias_views):
             views(problem.plan, expected)[1][:] = views(problem.plan, after.parameters)[1]
-    phase = board[_layout.OPEN]
+    phase = board[layout.OPEN]
     arguments = {"n_blocks": n_threads, "board": board}
     thread = threading.Thread(target=problem.train, kwargs=arguments, daemon=True)
     thread.start()
     thread.join(0.1)
     waits = thread.is_alive()
-    assert board[_layout.OPEN] == phase
-    board[_layout.OPEN] = 2**62  # let it go
+    assert board[layout.OPEN] == phase
+    board[layout.OPEN] = 2**62  # let it go
     thread.join(20)
     assert waits
     assert not thread.is_alive()

@@ -11,7 +11,8 @@ import numba
 import pytest
 
 import fastbp
-from fastbp import _threads, _training
+from fastbp.training import run as training_run
+from fastbp.training import threads
 
 pytestmark = pytest.mark.compiled
 
@@ -28,16 +29,16 @@ def alone():
 def test_any_number_of_threads_gives_the_same_bits(n_threads, alone, monkeypatch):
     asked = set()
 
-    def run(n, work, original=_threads.run):
+    def run(n, work, original=threads.run):
         asked.add(n)
         original(n, work)
 
-    monkeypatch.setattr(_threads, "run", run)
-    monkeypatch.setattr(_training, "PER_THREAD", 1)
-    _threads.team.cache_clear()  # nothing is known yet of what is fast
+    monkeypatch.setattr(threads, "run", run)
+    monkeypatch.setattr(training_run, "PER_THREAD", 1)
+    threads.team.cache_clear()  # nothing is known yet of what is fast
     assert courses.digests(n_threads) == alone
     assert n_threads in asked
-    _threads.team.cache_clear()
+    threads.team.cache_clear()
 
 
 @pytest.mark.skipif(

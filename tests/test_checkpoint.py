@@ -10,7 +10,8 @@ import pytest
 import slices
 from test_network import OPTIMIZERS, SIZES, digest
 
-from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network, _training
+from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network
+from fastbp.training import run as training_run
 
 pytestmark = pytest.mark.compiled  # hundreds of fits, for which no kernel matters
 
@@ -229,7 +230,7 @@ def test_progress_goes_on(data, path, monkeypatch, capsys):
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, epochs=3, batch_size=8, checkpoint=path)
     seen = []
-    monkeypatch.setattr(_training.Progress, "steps", lambda self, n: seen.append(n))
+    monkeypatch.setattr(training_run.Progress, "steps", lambda self, n: seen.append(n))
     net = Network(SIZES)
     net.fit(*data, epochs=3, batch_size=8, checkpoint=path, resume=True, progress=True)
     assert seen[0] == 12

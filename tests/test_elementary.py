@@ -10,7 +10,7 @@ import reference
 from tolerances import assert_same_bits, assert_ulp
 
 from fastbp import kernels
-from fastbp._llvm import lane, scalar
+from fastbp._simd import lane, scalar
 from fastbp.kernels import elementary
 
 NAN, INF = np.nan, np.inf

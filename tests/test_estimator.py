@@ -26,7 +26,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastbp
-from fastbp import DivergenceError, MLPClassifier, _lbfgs, _training, backprop
+from fastbp import DivergenceError, MLPClassifier
+from fastbp.backprop import parallel
+from fastbp.estimator import lbfgs
+from fastbp.training import run as training_run
 
 pytestmark = [
     # Most fits here end after a few epochs; where the warning is the matter, tests expect it.
@@ -382,7 +385,7 @@ def test_names_of_columns(data):
 @pytest.mark.parametrize("kind", SPARSE, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_sparse_equals_dense(sparse_data, weight, solver, kind, monkeypatch):
-    monkeypatch.setattr(fastbp.estimator, "_DENSE_ROWS", 20)
+    monkeypatch.setattr(fastbp.estimator.classifier, "_DENSE_ROWS", 20)
     X, y = sparse_data
     dense = small(solver=solver, batch_size=10).fit(X, y, weight)
     sparse = small(solver=solver, batch_size=10).fit(kind(X), y, weight)
@@ -875,14 +878,14 @@ def test_an_interrupt_ends_training_with_a_warning(data, optimizer):
 
 
 def test_an_interrupt_in_the_middle_of_an_epoch(data, monkeypatch):
-    advance = _training.Run.advance
+    advance = training_run.Run.advance
 
     def interrupted(run, number, *arguments):
         if number == 3:
             raise KeyboardInterrupt
         advance(run, number, *arguments)
 
-    monkeypatch.setattr(_training.Run, "advance", interrupted)
+    monkeypatch.setattr(training_run.Run, "advance", interrupted)
     classifier = small(max_iter=50, early_stopping=True)
     with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
         classifier.fit(*data)
@@ -1001,9 +1004,9 @@ def test_an_inverse_power_of_any_size(data, power_t):
 
 def test_an_integer_alpha_is_a_number_as_any_other(data):
     expected = small(alpha=1.0).fit(*data)
-    n_compiled = len(backprop.train.signatures)
+    n_compiled = len(parallel.train.signatures)
     assert_same(small(alpha=1).fit(*data), expected)
-    assert len(backprop.train.signatures) == n_compiled
+    assert len(parallel.train.signatures) == n_compiled
 
 
 def test_copies_before_fit_are_not_fitted(data):
@@ -1017,7 +1020,7 @@ def test_lbfgs_that_ends_at_nan_is_an_error(data, monkeypatch):
     def minimize(plan, data, start, **options):
         return scipy.optimize.OptimizeResult(x=np.full_like(start, np.nan))
 
-    monkeypatch.setattr(_lbfgs, "minimize", minimize)
+    monkeypatch.setattr(lbfgs, "minimize", minimize)
     classifier = small(solver="lbfgs")
     with pytest.raises(ValueError, match=NOT_FINITE):
         classifier.fit(*data)
@@ -1167,10 +1170,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from fastbp import MLPClassifier, _threads
+from fastbp import MLPClassifier
+from fastbp.training import threads
 
 def threads_of_a_worker():
-    return os.getpid(), os.environ.get("OMP_NUM_THREADS"), _threads.default_threads()
+    return os.getpid(), os.environ.get("OMP_NUM_THREADS"), threads.default_threads()
 
 def main():
     X, y = load_digits(return_X_y=True)

@@ -7,30 +7,30 @@ from llvmlite import ir
 from numba.core import config
 from numba.core.errors import TypingError
 
-from fastbp import _llvm
+from fastbp import _simd
 from fastbp._compile import kernel
-from fastbp._llvm import atomics, flat, products
+from fastbp._simd import atomics, flat, products
 from fastbp.kernels import rows
 
 
 @kernel
 def select_numbers(x):
-    return _llvm.select(x > 0, x, 1.0)
+    return _simd.select(x > 0, x, 1.0)
 
 
 @kernel
 def magnitude_of_a_number(x):
-    return _llvm.magnitude(x)
+    return _simd.magnitude(x)
 
 
 @kernel
 def stack_row_of_any_size(x, registers):
-    return _llvm.stack_row(flat(x), registers)[0]
+    return _simd.stack_row(flat(x), registers)[0]
 
 
 @kernel
 def prefetch_of_any_kind(x, written):
-    _llvm.prefetch(flat(x), 0, written, 1)
+    _simd.prefetch(flat(x), 0, written, 1)
 
 
 @pytest.mark.compiled
@@ -110,8 +110,8 @@ def test_first_largest_passes_over_nan(n, dtype):
 def not_below(x, y, found):
     for i in range(x.shape[0]):
         found[i] = 0.0
-        mask = _llvm.not_below(_llvm.lane(x[i]), _llvm.lane(y[i]))
-        found[i] = _llvm.scalar(_llvm.select(mask, 1.0, _llvm.lane(found[i])))
+        mask = _simd.not_below(_simd.lane(x[i]), _simd.lane(y[i]))
+        found[i] = _simd.scalar(_simd.select(mask, 1.0, _simd.lane(found[i])))
 
 
 def test_not_below_is_set_for_nan():
@@ -124,7 +124,7 @@ def test_not_below_is_set_for_nan():
 @kernel
 def biased_powers_of_two(shifted, powers):
     for i in range(shifted.shape[0]):
-        powers[i] = _llvm.scalar(_llvm.biased_power_of_two(_llvm.lane(shifted[i])))
+        powers[i] = _simd.scalar(_simd.biased_power_of_two(_simd.lane(shifted[i])))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_biased_power_of_two_of_every_normal_exponent(dtype, least, most):
 @kernel
 def scaled_near(x, y, k, scaled):
     for i in range(x.shape[0]):
-        k_i, scaled_i = _llvm.scaled_near(_llvm.lane(x[i]), _llvm.lane(y[i]))
-        k[i], scaled[i] = _llvm.scalar(k_i), _llvm.scalar(scaled_i)
+        k_i, scaled_i = _simd.scaled_near(_simd.lane(x[i]), _simd.lane(y[i]))
+        k[i], scaled[i] = _simd.scalar(k_i), _simd.scalar(scaled_i)
 
 
 def test_scaled_near():
@@ -156,17 +156,17 @@ def test_scaled_near():
 
 @kernel
 def add_sums(x, sums, parts):
-    like = _llvm.flat(x)
-    zeros = _llvm.widen(_llvm.fill(like, 0.0))
-    total, lost = _llvm.add_sums(
+    like = _simd.flat(x)
+    zeros = _simd.widen(_simd.fill(like, 0.0))
+    total, lost = _simd.add_sums(
         like,
         zeros + sums[0],
         zeros + sums[1],
         zeros + parts[0],
         zeros + parts[1],
     )
-    _llvm.store(_llvm.flat(sums), 0, total)
-    _llvm.store(_llvm.flat(sums), _llvm.width(x), lost)
+    _simd.store(_simd.flat(sums), 0, total)
+    _simd.store(_simd.flat(sums), _simd.width(x), lost)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_add_sums(dtype, lost):
 
 @kernel
 def max_of_vectors(scratch, largest):
-    _llvm.store(_llvm.flat(largest), 0, _llvm.max_of_vectors(_llvm.flat(scratch)))
+    _simd.store(_simd.flat(largest), 0, _simd.max_of_vectors(_simd.flat(scratch)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -198,16 +198,16 @@ def test_max_of_vectors(dtype):
 
 @kernel
 def sum_of_vectors(like, scratch, sums):
-    total, lost = _llvm.sum_of_vectors(like, _llvm.flat(scratch))
-    _llvm.store(_llvm.flat(sums), 0, total)
-    _llvm.store(_llvm.flat(sums), _llvm.width(like), lost)
+    total, lost = _simd.sum_of_vectors(like, _simd.flat(scratch))
+    _simd.store(_simd.flat(sums), 0, total)
+    _simd.store(_simd.flat(sums), _simd.width(like), lost)
 
 
 @kernel
 def sum_lanes(x, lost, sums):
-    like = _llvm.flat(x)
-    total, low = _llvm.sum_lanes(_llvm.load(like, 0), _llvm.load(_llvm.flat(lost), 0))
-    sums[0], sums[1] = _llvm.scalar(total), _llvm.scalar(low)
+    like = _simd.flat(x)
+    total, low = _simd.sum_lanes(_simd.load(like, 0), _simd.load(_simd.flat(lost), 0))
+    sums[0], sums[1] = _simd.scalar(total), _simd.scalar(low)
 
 
 def test_sum_of_vectors_in_float32_is_that_of_each_alone():
@@ -235,10 +235,10 @@ def test_sum_of_vectors_in_float64_is_that_of_each_alone():
 
 @kernel
 def transpose_and_back(x, n_rows, n_classes, tile, y):
-    for column in range(0, n_classes, _llvm.width(x)):
-        _llvm.load_transposed(_llvm.flat(x), n_classes, n_rows, column, _llvm.flat(tile))
-    for column in range(0, n_classes, _llvm.width(x)):
-        _llvm.store_transposed(_llvm.flat(tile), _llvm.flat(y), n_classes, n_rows, column)
+    for column in range(0, n_classes, _simd.width(x)):
+        _simd.load_transposed(_simd.flat(x), n_classes, n_rows, column, _simd.flat(tile))
+    for column in range(0, n_classes, _simd.width(x)):
+        _simd.store_transposed(_simd.flat(tile), _simd.flat(y), n_classes, n_rows, column)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastbp import Network, _layout
+from fastbp import Network
+from fastbp.backprop import layout
 
 STATM = Path("/proc/self/statm")
 
@@ -25,7 +26,7 @@ def make_data(n, n_features, dtype="float32"):
 @pytest.mark.skipif(not STATM.exists(), reason="only Linux tells the resident size this way")
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_resident_size_is_flat_over_epochs(n_threads, monkeypatch):
-    monkeypatch.setattr("fastbp._training.PER_THREAD", 1)
+    monkeypatch.setattr("fastbp.training.run.PER_THREAD", 1)
     X, y = make_data(100, 64)
     net = Network([64, 32, 10])
     net.fit(X, y, epochs=50, n_threads=n_threads)
@@ -53,8 +54,8 @@ def test_peak_is_three_times_the_parameters_and_one_batch(sizes, dtype):
     lanes = 64 // itemsize
     in_panels = sum((m + 1) * -(-n // lanes) * lanes for m, n in itertools.pairwise(sizes))
     # activations and errors; rows are padded by up to two lines, arrays by up to a page and a line
-    batch = 20 * 2 * sum(n + 2 * _layout.LINE for n in sizes) * itemsize
+    batch = 20 * 2 * sum(n + 2 * layout.LINE for n in sizes) * itemsize
     order = 4 * len(X) * 8  # row numbers, random words, labels
     # two of the three are the network's own: the value and the velocity
     assert held > 2 * net.parameters.nbytes
-    assert peak - held < in_panels * itemsize + batch + order + 8 * _layout.PAGE_BYTES
+    assert peak - held < in_panels * itemsize + batch + order + 8 * layout.PAGE_BYTES

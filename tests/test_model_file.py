@@ -14,7 +14,8 @@ import pytest
 from test_network import OPTIMIZERS, SIZES, digest
 
 import fastbp
-from fastbp import ModelFileError, Network, _layout
+from fastbp import ModelFileError, Network
+from fastbp.backprop import layout
 from fastbp.kernels.activation import ACTIVATIONS
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -245,6 +246,6 @@ def test_nothing_is_allocated_for_a_file_that_is_wrong(path, monkeypatch):
     def allocate(*arguments):
         raise AssertionError("too early")
 
-    monkeypatch.setattr(_layout, "aligned", allocate)
+    monkeypatch.setattr(layout, "aligned", allocate)
     with pytest.raises(ModelFileError, match=r"'weights\.1' must be F32 of shape \(3, 3\)"):
         Network.load(path)

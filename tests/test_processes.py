@@ -19,7 +19,7 @@ from process_cases import LIMIT
 from together import together
 
 import fastbp
-from fastbp import _threads
+from fastbp.training import threads
 
 pytestmark = [
     pytest.mark.compiled,
@@ -42,13 +42,13 @@ def job(request, jobs):
 
 def test_the_jobs_are_shared_by_threads(job, monkeypatch):
     """Or else all of these tests show nothing."""
-    numbers, run = [], _threads.run
+    numbers, run = [], threads.run
 
     def spy(n_threads, work):
         numbers.append(n_threads)
         run(n_threads, work)
 
-    monkeypatch.setattr(_threads, "run", spy)
+    monkeypatch.setattr(threads, "run", spy)
     fitted = job.fit()
     assert numbers == [2] * workload.EPOCHS
     assert job.knows(fitted)

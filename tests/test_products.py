@@ -7,10 +7,10 @@ import pytest
 import reference
 from tolerances import assert_product, assert_same_bits
 
-from fastbp import _llvm
+from fastbp import _simd
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import flat, offset
-from fastbp._llvm.products import DESCENT_HEIGHTS, TILE_HEIGHT
+from fastbp._simd import flat, offset
+from fastbp._simd.tile import DESCENT_HEIGHTS, TILE_HEIGHT
 from fastbp.kernels import products
 
 EDGE = 70  # numbers before and after a matrix: more than any register may read past its end
@@ -70,7 +70,7 @@ def first_of(matrix):
 @kernel
 def add_products(a, b, count, rows, columns, c, first):
     """A tile; what it prefetches meanwhile are its own operands."""
-    _llvm.add_products(
+    _simd.add_products(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
         *(first_of(b), b.row, first_of(c), c.row, first_of(a), a.row, first_of(c), c.row, first),
     )
@@ -80,7 +80,7 @@ def add_products(a, b, count, rows, columns, c, first):
 def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
     """A tile."""
     places = first_of(w), w.row, first_of(velocity), velocity.row
-    _llvm.descend(
+    _simd.descend(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
         *(first_of(b), b.row, *places),
         *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2], nesterov),
@@ -90,7 +90,7 @@ def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
 @kernel
 def turn(source, rows, columns, turned):
     """A square."""
-    _llvm.turn(first_of(source), source.row, rows, columns, first_of(turned), turned.row)
+    _simd.turn(first_of(source), source.row, rows, columns, first_of(turned), turned.row)
 
 
 @kernel
@@ -108,17 +108,17 @@ def block_length(n):
 @kernel
 def descent_height(n):
     """Rows of a tile that descends."""
-    return _llvm.descent_height(n)
+    return _simd.descent_height(n)
 
 
 def width_of(dtype):
     """Numbers in a register."""
-    return _llvm.width(np.empty(0, dtype))
+    return _simd.width(np.empty(0, dtype))
 
 
 def panel_width_of(dtype):
     """Columns in a panel."""
-    return _llvm.panel_width(np.empty(0, dtype))
+    return _simd.panel_width(np.empty(0, dtype))
 
 
 def draw(*shape, dtype, seed=0):

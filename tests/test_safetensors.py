@@ -12,8 +12,9 @@ import model_files
 import numpy as np
 import pytest
 
-from fastbp import ModelFileError, Network, _model_file, _safetensors
-from fastbp._safetensors import DTYPES, reading, write
+from fastbp import ModelFileError, Network
+from fastbp._files import network_file, safetensors
+from fastbp._files.safetensors import DTYPES, reading, write
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 from safetensors import SafetensorError, safe_open  # noqa: E402
@@ -113,7 +114,7 @@ def test_too_much_for_a_header(path):
 
 def test_read_in_pieces(path, monkeypatch):
     write(path, ARRAYS, {})
-    monkeypatch.setattr(_safetensors, "PIECE", 7)
+    monkeypatch.setattr(safetensors, "PIECE", 7)
     assert_same(all_of(path)[0], ARRAYS)
 
 
@@ -180,9 +181,9 @@ def test_short_reads(path, monkeypatch):
             self.read = lambda n: file.read(min(n, 5))
             self.readinto = lambda place: file.readinto(place[:3])
 
-    original = _safetensors.Reader.__init__
+    original = safetensors.Reader.__init__
     monkeypatch.setattr(
-        _safetensors.Reader,
+        safetensors.Reader,
         "__init__",
         lambda self, file, size, name: original(self, Slow(file), size, name),
     )
@@ -321,8 +322,8 @@ def state(network):
 
 def loaded(content):
     """The network of a file, without the detour through a disk."""
-    reader = _safetensors.Reader(io.BytesIO(content), len(content), "file")
-    file = _model_file.NetworkFile(reader, ("network",))
+    reader = safetensors.Reader(io.BytesIO(content), len(content), "file")
+    file = network_file.NetworkFile(reader, ("network",))
     network = Network.of_file(file)
     file.finish()
     return network

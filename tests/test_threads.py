@@ -11,7 +11,7 @@ import weakref
 import pytest
 from together import together
 
-from fastbp import _threads
+from fastbp.training import threads
 
 WAIT = 10  # seconds after which a thread that should have come is given up
 
@@ -21,30 +21,30 @@ WAIT = 10  # seconds after which a thread that should have come is given up
 @pytest.fixture
 def machine(monkeypatch):
     """A machine of eight processors, without limits, and with a compiler."""
-    for name in _threads.LIMITS:
+    for name in threads.LIMITS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_threads.config, "DISABLE_JIT", 0)
+    monkeypatch.setattr(threads.config, "DISABLE_JIT", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(_threads, "_cgroup_quota", lambda _: None)
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda _: None)
     return monkeypatch
 
 
 def test_as_many_as_the_process_may_use(machine):
-    assert _threads.default_threads() == 8
+    assert threads.default_threads() == 8
     machine.setattr(os, "sched_getaffinity", lambda _: {5, 7})
-    assert _threads.default_threads() == 2
+    assert threads.default_threads() == 2
 
 
 @pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])
 def test_all_processors_where_there_is_no_affinity(count, expected, machine):
     machine.delattr(os, "sched_getaffinity")
     machine.setattr(os, "cpu_count", lambda: count)
-    assert _threads.default_threads() == expected
+    assert threads.default_threads() == expected
 
 
 def test_one_without_a_compiler(machine):
-    machine.setattr(_threads.config, "DISABLE_JIT", 1)
-    assert _threads.default_threads() == 1
+    machine.setattr(threads.config, "DISABLE_JIT", 1)
+    assert threads.default_threads() == 1
 
 
 @pytest.mark.parametrize("name", ["FASTBP_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
@@ -58,26 +58,26 @@ def test_one_without_a_compiler(machine):
 )
 def test_environment_lowers_the_number(name, text, expected, machine):
     machine.setenv(name, text)
-    assert _threads.default_threads() == expected
+    assert threads.default_threads() == expected
 
 
 def test_strictest_limit_counts(machine):
     machine.setenv("FASTBP_NUM_THREADS", "5")
     machine.setenv("NUMBA_NUM_THREADS", "3")
     machine.setenv("OMP_NUM_THREADS", "4,1")
-    assert _threads.default_threads() == 3
-    machine.setattr(_threads, "_cgroup_quota", lambda _: 2.0)
-    assert _threads.default_threads() == 2
+    assert threads.default_threads() == 3
+    machine.setattr(threads, "_cgroup_quota", lambda _: 2.0)
+    assert threads.default_threads() == 2
     machine.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert _threads.default_threads() == 1
+    assert threads.default_threads() == 1
 
 
 @pytest.mark.parametrize(
     ("quota", "expected"), [(0.01, 1), (0.5, 1), (1.4, 1), (1.6, 2), (2.0, 2), (7.8, 8), (64.0, 8)]
 )
 def test_quota_is_rounded_to_at_least_one(quota, expected, machine):
-    machine.setattr(_threads, "_cgroup_quota", lambda _: quota)
-    assert _threads.default_threads() == expected
+    machine.setattr(threads, "_cgroup_quota", lambda _: quota)
+    assert threads.default_threads() == expected
 
 
 NAME, V1, V2 = "proc/self/cgroup", "sys/fs/cgroup/cpu", "sys/fs/cgroup"
@@ -170,11 +170,11 @@ def test_quota_of_the_control_group(files, expected, tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert _threads._cgroup_quota.__wrapped__(tmp_path) == expected
+    assert threads._cgroup_quota.__wrapped__(tmp_path) == expected
 
 
 def test_default_on_this_machine():
-    assert 1 <= _threads.default_threads() <= os.cpu_count()
+    assert 1 <= threads.default_threads() <= os.cpu_count()
 
 
 # The pool
@@ -193,7 +193,7 @@ def test_every_thread_calls_once_at_the_same_time(n_threads):
         start.wait(WAIT)  # returns once all of them have come
         callers.append(threading.current_thread())
 
-    _threads.run(n_threads, work)
+    threads.run(n_threads, work)
     assert len(callers) == len(set(callers)) == n_threads
     assert threading.current_thread() in callers
 
@@ -202,12 +202,12 @@ def test_one_thread_needs_no_pool(monkeypatch):
     def refuse():
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr(_threads, "_Worker", refuse)
+    monkeypatch.setattr(threads, "_Worker", refuse)
     callers = []
-    _threads.run(1, lambda: callers.append(threading.current_thread()))
+    threads.run(1, lambda: callers.append(threading.current_thread()))
     assert callers == [threading.current_thread()]
     with pytest.raises(ZeroDivisionError):
-        _threads.run(1, lambda: 1 // 0)
+        threads.run(1, lambda: 1 // 0)
 
 
 def test_returns_when_all_have_ended():
@@ -218,7 +218,7 @@ def test_returns_when_all_have_ended():
             time.sleep(0.05)
         ended.append(threading.current_thread())
 
-    _threads.run(4, work)
+    threads.run(4, work)
     assert len(ended) == 4
 
 
@@ -238,10 +238,10 @@ def test_errors_are_raised_after_all_have_ended(failing, raised, error):
         ended.append(number)
 
     with pytest.raises(error) as caught:
-        _threads.run(3, work)
+        threads.run(3, work)
     assert caught.value.args[0] in raised
     assert {*ended, *failing} == {0, 1, 2}
-    _threads.run(3, lambda: ended.append(None))  # none is left over for the next
+    threads.run(3, lambda: ended.append(None))  # none is left over for the next
     assert ended.count(None) == 3
 
 
@@ -269,9 +269,9 @@ def test_ctrl_c_does_not_end_the_wait(n_threads, ctrl_c):
         ended.append(threading.current_thread())
 
     with pytest.raises(KeyboardInterrupt):
-        _threads.run(n_threads, work)
+        threads.run(n_threads, work)
     assert len(ended) == n_threads - 1
-    _threads.run(n_threads, lambda: ended.append(None))
+    threads.run(n_threads, lambda: ended.append(None))
     assert ended.count(None) == n_threads
 
 
@@ -287,7 +287,7 @@ def test_ctrl_c_within_the_callers_part(ctrl_c):
         ended.append(threading.current_thread())
 
     with pytest.raises(KeyboardInterrupt):
-        _threads.run(3, work)
+        threads.run(3, work)
     assert len(ended) == 2
 
 
@@ -295,24 +295,24 @@ def test_threads_that_cannot_be_started(monkeypatch):
     """Nothing is begun, and those that could be started are not lost."""
     started, calls = [], []
 
-    class Scarce(_threads._Worker):
+    class Scarce(threads._Worker):
         def __init__(self):
             if len(started) == 2:
                 raise RuntimeError("can't start new thread")
             super().__init__()
             started.append(self)
 
-    monkeypatch.setattr(_threads, "_Worker", Scarce)
-    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 100)
+    monkeypatch.setattr(threads, "_Worker", Scarce)
+    monkeypatch.setattr(threads, "_allowed_cpus", lambda: 100)
     try:
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            _threads.run(len(_threads._idle) + 4, lambda: calls.append(None))
+            threads.run(len(threads._idle) + 4, lambda: calls.append(None))
         assert calls == []
-        _threads.run(2, lambda: calls.append(None))
+        threads.run(2, lambda: calls.append(None))
         assert len(calls) == 2
-        assert {*started} <= {*_threads._idle}
+        assert {*started} <= {*threads._idle}
     finally:
-        for worker in {*started} - {*_threads._idle}:
+        for worker in {*started} - {*threads._idle}:
             worker.dismiss()
 
 
@@ -323,7 +323,7 @@ def test_runs_within_runs():
         start.wait(WAIT)
         callers.append(threading.current_thread())
 
-    _threads.run(2, lambda: _threads.run(3, work))
+    threads.run(2, lambda: threads.run(3, work))
     assert len(set(callers)) == 6
 
 
@@ -338,7 +338,7 @@ def test_runs_of_several_threads_at_once():
             def work(start=start, callers=callers):
                 callers.append((start.wait(WAIT), number))
 
-            _threads.run(3, work)
+            threads.run(3, work)
             assert sorted(callers) == [(k, number) for k in range(3)]
             error = f"{number}.{count}"
 
@@ -346,7 +346,7 @@ def test_runs_of_several_threads_at_once():
                 raise ValueError(error)
 
             with pytest.raises(ValueError, match=error):
-                _threads.run(2, fail)
+                threads.run(2, fail)
 
     together(*(lambda number=number: runs(number) for number in range(5)))
 
@@ -359,20 +359,20 @@ def pool_size():
 def test_threads_are_kept_for_the_next_run():
     callers = set()
     for _ in range(100):
-        _threads.run(2, lambda: callers.add(threading.current_thread()))
+        threads.run(2, lambda: callers.add(threading.current_thread()))
     assert len(callers) == 2
 
 
 def test_no_more_threads_are_kept_than_there_are_processors(monkeypatch):
-    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 3)
+    monkeypatch.setattr(threads, "_allowed_cpus", lambda: 3)
     for _ in range(100):
-        _threads.run(9, lambda: None)
+        threads.run(9, lambda: None)
     deadline = time.monotonic() + WAIT
     while pool_size() > 3 and time.monotonic() < deadline:
         time.sleep(0.01)  # those dismissed end in their own time
     assert pool_size() == 3
-    assert len(_threads._idle) == 3
-    _threads.run(9, lambda: None)
+    assert len(threads._idle) == 3
+    threads.run(9, lambda: None)
 
 
 def test_work_is_let_go_of():
@@ -384,7 +384,7 @@ def test_work_is_let_go_of():
 
     work = Work()
     alive = weakref.ref(work)
-    _threads.run(3, work)
+    threads.run(3, work)
     del work
     assert alive() is None
 
@@ -402,20 +402,20 @@ def sizes_of(team, n, seconds):
 
 
 def test_a_team_of_one():
-    assert sizes_of(_threads.Team(1), 50, lambda size: 1.0) == [1] * 50
+    assert sizes_of(threads.Team(1), 50, lambda size: 1.0) == [1] * 50
 
 
 @pytest.mark.parametrize(("seconds", "best"), [({4: 1, 1: 2}, 4), ({4: 2, 1: 1}, 1)])
 def test_the_faster_size_is_chosen_and_the_other_tried_now_and_then(seconds, best):
-    sizes = sizes_of(_threads.Team(4), 500, seconds.get)
+    sizes = sizes_of(threads.Team(4), 500, seconds.get)
     assert sizes[:4] == [4, 4, 4, 1]
     others = [place for place, size in enumerate(sizes) if size != best]
     apart = [b - a for a, b in itertools.pairwise(others)][-10:]
-    assert set(apart) == {_threads.Team.TRIAL}
+    assert set(apart) == {threads.Team.TRIAL}
 
 
 def test_a_change_of_the_machine_is_noticed():
-    team = _threads.Team(2)
+    team = threads.Team(2)
     sizes_of(team, 100, {2: 1, 1: 1.5}.get)
     assert sizes_of(team, 10, {2: 3, 1: 1.5}.get).count(2) <= 3
     back = sizes_of(team, 100, {2: 1, 1: 1.5}.get)
@@ -423,21 +423,21 @@ def test_a_change_of_the_machine_is_noticed():
 
 
 def test_a_cold_start_does_not_count():
-    team = _threads.Team(2)
+    team = threads.Team(2)
     team.note(team.size(), 100.0)
     assert sizes_of(team, 20, {2: 1, 1: 1.5}.get).count(2) == 18
 
 
 def test_one_disturbed_time_does_not_count():
-    team = _threads.Team(2)
+    team = threads.Team(2)
     sizes_of(team, 24, {2: 1, 1: 1.5}.get)
     team.note(2, 100.0)
     assert sizes_of(team, 10, {2: 1, 1: 1.5}.get).count(2) >= 9
 
 
 def test_what_was_learnt_is_kept_for_work_of_the_same_kind():
-    _threads.team.cache_clear()
-    team = _threads.team(2, ("some work", 1))
-    assert _threads.team(2, ("some work", 1)) is team
-    assert _threads.team(2, ("other work", 1)) is not team
-    assert _threads.team(3, ("some work", 1)) is not team
+    threads.team.cache_clear()
+    team = threads.team(2, ("some work", 1))
+    assert threads.team(2, ("some work", 1)) is team
+    assert threads.team(2, ("other work", 1)) is not team
+    assert threads.team(3, ("some work", 1)) is not team

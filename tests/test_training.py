@@ -12,7 +12,10 @@ import slices
 from test_network import digest
 from together import together
 
-from fastbp import SGD, Adam, DivergenceError, Network, _layout, _threads, _training, backprop
+from fastbp import SGD, Adam, DivergenceError, Network
+from fastbp.backprop import layout, parallel
+from fastbp.training import run as training_run
+from fastbp.training import threads
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
 compiled = pytest.mark.compiled
@@ -45,10 +48,10 @@ BATCH, STEPS = 8, 8  # 61 rows: the last batch is a short one
 @pytest.fixture
 def shared(monkeypatch):
     """The smallest work is shared by as many threads as there may be."""
-    monkeypatch.setattr(_training, "PER_THREAD", 1)
-    _threads.team.cache_clear()
+    monkeypatch.setattr(training_run, "PER_THREAD", 1)
+    threads.team.cache_clear()
     yield
-    _threads.team.cache_clear()
+    threads.team.cache_clear()
 
 
 def fit(net, data, **arguments):
@@ -132,7 +135,7 @@ def test_another_thread_sees_the_last_step(duplicate, how, data, dtype, tmp_path
             together(lambda: twins.append(duplicate(net, tmp_path)))
 
     slices.one_by_one(monkeypatch)
-    monkeypatch.setattr(_training.Progress, "steps", look)
+    monkeypatch.setattr(training_run.Progress, "steps", look)
     fit(net, data, **how)
     expected = [digest(after(n_steps, data, dtype, **how)) for n_steps in (3, STEPS + 2)]
     assert list(map(digest, twins)) == expected
@@ -143,14 +146,14 @@ def test_another_thread_sees_no_half_of_what_is_written_back(optimizer, data, mo
     """While the network's own vector is written, it waits, or is told the new parameters."""
     net, twins, threads = Network(SIZES), [], []
 
-    def write_back(panels, original=_layout.Panels.write_back):
+    def write_back(panels, original=layout.Panels.write_back):
         if not threads:
             threads.append(threading.Thread(target=lambda: twins.append(copy.copy(net))))
             threads[0].start()
             threads[0].join(0.1)
         original(panels)
 
-    monkeypatch.setattr(_layout.Panels, "write_back", write_back)
+    monkeypatch.setattr(layout.Panels, "write_back", write_back)
     fit(net, data, epochs=1, optimizer=optimizer)
     threads[0].join(20)
     monkeypatch.undo()
@@ -175,8 +178,8 @@ def interrupted(function):
 def test_interrupted_while_the_parameters_are_written_back(optimizer, data, monkeypatch):
     net, other = Network(SIZES), Network(SIZES)
     fit(other, data, optimizer=optimizer, epochs=1)
-    write_back = _layout.Panels.write_back
-    monkeypatch.setattr(_layout.Panels, "write_back", interrupted(write_back))
+    write_back = layout.Panels.write_back
+    monkeypatch.setattr(layout.Panels, "write_back", interrupted(write_back))
     with pytest.raises(KeyboardInterrupt):
         fit(net, data, optimizer=optimizer)
     assert digest(net) == digest(other)
@@ -232,8 +235,8 @@ def test_errors_of_threads_do_not_hang(data, monkeypatch):
     def fail(*arguments):
         raise ArithmeticError
 
-    monkeypatch.setattr(_training, "PER_THREAD", 1)
-    monkeypatch.setattr(backprop, "train", fail)
+    monkeypatch.setattr(training_run, "PER_THREAD", 1)
+    monkeypatch.setattr(parallel, "train", fail)
     with pytest.raises(ArithmeticError):
         fit(Network(SIZES), data, n_threads=2)
 
@@ -242,7 +245,7 @@ def test_a_slow_pace_makes_short_slices():
     """Ctrl-C is not to wait for a processor that others use as well."""
     net = Network([6, 5, 3])
     X, y = np.zeros((1000, 6)), np.zeros(1000, int)
-    data = _layout.make_data(X.astype("f4"), y, None, np.empty(0))
+    data = layout.make_data(X.astype("f4"), y, None, np.empty(0))
     with net.run(data, SGD(0.05).update(), 10, 1) as run:
         run.begin()
         assert run._stretch(1) > 1000

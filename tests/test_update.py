@@ -11,7 +11,7 @@ import reference
 from tolerances import ADAM, assert_same_bits
 
 from fastbp import kernels
-from fastbp._llvm import flat
+from fastbp._simd import flat
 from fastbp.kernels import update
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 1000, 4097)

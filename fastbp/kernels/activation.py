@@ -5,7 +5,7 @@ left: a (1 - a) of the sigmoid, (1 - a)(1 + a) of tanh, 0 or 1 of relu.
 """
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import flat, fma, load_first, select, store_first, width
+from fastbp._simd import flat, fma, load_first, select, store_first, width
 from fastbp.kernels.elementary import sigmoid_derivative_lanes, sigmoid_lanes, tanh_lanes
 
 # The number by which compiled code knows an activation is its place here.

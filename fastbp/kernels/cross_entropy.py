@@ -9,7 +9,7 @@ the same reason.
 import math
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import (
+from fastbp._simd import (
     at,
     convert,
     fill,
@@ -29,7 +29,7 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.row_groups import (
+from fastbp.kernels._row_groups import (
     SHORT,
     TILE_VECTORS,
     WIDE_VECTORS,
@@ -43,7 +43,7 @@ from fastbp.kernels.row_groups import (
     write_shares,
     write_tile,
 )
-from fastbp.kernels.rows import add_exactly, exp_of_maximum, log_one_plus_ratio, share_parts
+from fastbp.kernels._rows import add_exactly, exp_of_maximum, log_one_plus_ratio, share_parts
 
 
 @inlined

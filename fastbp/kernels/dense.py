@@ -8,7 +8,7 @@ on arrays, the training step on parts of its workspace.
 import numpy as np
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import (
+from fastbp._simd import (
     convert,
     fill,
     flat,
@@ -30,8 +30,7 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.activation import IDENTITY, SIGMOID, activated, carried_back
-from fastbp.kernels.products import (
+from fastbp.kernels._matmul import (
     ADJACENT,
     BLOCK,
     DEPTH,
@@ -65,7 +64,8 @@ from fastbp.kernels.products import (
     stack_scratch,
     turn_block,
 )
-from fastbp.kernels.rows import add_exactly
+from fastbp.kernels._rows import add_exactly
+from fastbp.kernels.activation import IDENTITY, SIGMOID, activated, carried_back
 from fastbp.kernels.update import update_parameters
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta

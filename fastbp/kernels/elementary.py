@@ -11,7 +11,7 @@ in the comments are the relative errors they leave in exp and log.
 import math
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import (
+from fastbp._simd import (
     binary_exponent,
     fma,
     lane,

@@ -3,7 +3,7 @@
 import math
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import (
+from fastbp._simd import (
     any_lane,
     at,
     convert,
@@ -20,7 +20,7 @@ from fastbp._llvm import (
     widen,
     width,
 )
-from fastbp.kernels.row_groups import (
+from fastbp.kernels._row_groups import (
     SHORT,
     TILE_VECTORS,
     WIDE_VECTORS,
@@ -34,7 +34,7 @@ from fastbp.kernels.row_groups import (
     write_log_shares,
     write_shares,
 )
-from fastbp.kernels.rows import (
+from fastbp.kernels._rows import (
     add_exactly,
     largest,
     log_one_plus_ratio,

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from fastbp._compile import inlined, kernel
-from fastbp._llvm import (
+from fastbp._simd import (
     flat,
     load,
     load_first,

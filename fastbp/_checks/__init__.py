@@ -1,0 +1,1 @@
+"""The front door: each argument of a public function is checked and converted here, once."""

@@ -1,0 +1,1 @@
+"""Files: model files and checkpoints, written whole or not at all."""

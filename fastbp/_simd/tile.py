@@ -1,0 +1,499 @@
+"""The register tile: sums of products that never leave their registers.
+
+A tile of C = A B holds up to ``tile_height`` rows of up to ``panel_width`` numbers in accumulators.
+Every step of the loop over k loads one row of B, and multiplies it by one number of each row of A:
+a tile of 7 x 32 numbers makes 14 fused multiply-adds of 16 lanes for 9 loads.
+
+Rounding errors grow with the length of a sum.  So only ``CHAIN`` products are summed in a row; the
+sums of the chains are added in a second set of accumulators, for the price of one addition in
+``CHAIN`` multiply-adds.
+
+Large matrices come from memory that is slower than the tile.  So each chain of a tile prefetches a
+row of what the next tiles will read or write: spread over the products, the requests cost nothing,
+where a burst of them would fill the buffers that A and B need, too.
+"""
+
+import platform
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, config, types
+
+from fastbp._simd.arithmetic import fma
+from fastbp._simd.intrinsics import primitive
+from fastbp._simd.memory import (
+    first_lanes,
+    masked_load,
+    masked_store,
+    prefetch_line,
+    read_vector,
+    write_vector,
+)
+from fastbp._simd.vector import (
+    INT64,
+    Lanes,
+    call_intrinsic,
+    constant,
+    ir_type,
+    lane_count,
+    register_of,
+    splat,
+)
+
+BIT = ir.IntType(1)
+ROWS_A_POINTER = 3
+
+# Products summed in a row, before their sum is added to that of the chains before
+CHAIN = 16
+
+
+def _tile_shape() -> tuple[int, int]:
+    """Rows, and lanes values a row, of which both sets of accumulators fit in registers.
+
+    Or nearly so: the second set is used once in a chain, and may lie in the first-level cache.
+    Numbers do not depend on it: only which of them are computed side by side.
+    """
+    features = config.CPU_FEATURES
+    if features is None:
+        named = config.CPU_NAME not in (None, "host")
+        features = "" if named else llvm.get_host_cpu_features().flatten()
+    if "+avx512f" in features:
+        return 7, 2  # 32 registers of a lanes value
+    if platform.machine().lower() in ("x86_64", "amd64") and "+avx" not in features:
+        return 3, 1  # 16 registers of a quarter of one
+    return 6, 1  # AVX2: 16 registers of half of one; NEON: 32 of a quarter
+
+
+TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
+
+# The tiles that weights are updated in: few, for each takes its time to compile, and any number of
+# rows can be made up of them.
+DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TILE_HEIGHT)]
+
+
+def _tile_function(
+    module: Any, lanes: Lanes, name: str, heights: Any, kinds: list[Any], finish: Any
+) -> Any:
+    """Tiles of these heights and of every width, as one function of the module.
+
+    Its arguments: a, a_row, a_k, b, b_k, count, rows, columns, three pairs of an address and a
+    distance of rows to prefetch; then what ``finish`` asks for.
+    """
+    name = f"fastbp.{name}.{lanes.dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    row = [ir_type(lanes).element.as_pointer(), INT64]
+    common = [*row, INT64, *row, INT64, INT64, INT64, *row, *row, *row]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*common, *kinds]), name)
+    # In every module that uses it, and once in the program; never spread over its callers.
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    a, a_row, a_k, b, b_k, count, rows, columns, *asked = function.args[: len(common)]
+    # Columns that half a register holds get half a register: two of those cost as much as one
+    # whole, where registers are narrower than lanes values.
+    half = lanes.count // 2
+    shapes = [[half], *([lanes.count] * n for n in range(1, TILE_REGISTERS + 1))]
+    whole = builder.add(columns, constant(INT64, lanes.count - 1))
+    whole = builder.sdiv(whole, constant(INT64, lanes.count))
+    is_half = builder.icmp_signed("<=", columns, constant(INT64, half))
+    shape = builder.select(is_half, constant(INT64, 0), whole)
+    variant = builder.add(builder.mul(rows, constant(INT64, len(shapes))), shape)
+    impossible = function.append_basic_block("impossible")
+    ir.IRBuilder(impossible).unreachable()
+    switch = builder.switch(variant, impossible)
+    for height in heights:
+        for number, widths in enumerate(shapes):
+            block = function.append_basic_block(f"tile.{height}.{number}")
+            switch.add_case(constant(INT64, len(shapes) * height + number), block)
+            tile = ir.IRBuilder(block)
+            vectors = [ir.VectorType(ir_type(lanes).element, width) for width in widths]
+            sums = _sums(tile, (a, a_row, a_k, b, b_k, count), asked, vectors, height)
+            held = tile.sub(columns, constant(INT64, sum(widths[:-1])))
+            exists = [constant(ir.VectorType(BIT, width), 1) for width in widths[:-1]]
+            exists.append(first_lanes(tile, held, widths[-1]))
+            finish(tile, sums, exists, *function.args[len(common) :])
+            tile.ret_void()
+    return function
+
+
+def _hide(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM no longer knows how it was computed."""
+    name = "llvm.launder.invariant.group.p0"
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [pointer])
+
+
+def _sums(builder: Any, operands: Any, asked: Any, vectors: list[Any], height: int) -> Any:
+    """The loops over k: sums[row][register].
+
+    ``asked``: addresses and distances of the rows to prefetch, one row of each a chain: the first
+    to be read, the others to be written; none, if the first distance is 0.
+    """
+    a, a_row, a_k, b, b_k, count = operands
+    # A pointer for every ROWS_A_POINTER rows of a, which LLVM must not see to belong together: it
+    # would keep one pointer, and step it from row to row and on to the next k, in a chain of
+    # additions that takes as long as all the products.
+    groups = [
+        _hide(builder, builder.gep(a, [builder.mul(a_row, constant(INT64, r))])) if r else a
+        for r in range(0, height, ROWS_A_POINTER)
+    ]
+    n_pointers, n_asked = 1 + len(groups), len(asked) // 2
+    asks = builder.icmp_signed("!=", asked[1], constant(INT64, 0))
+    zeros = [constant(vector, 0.0) for _ in range(height) for vector in vectors]
+
+    def write_chain(chain: _Loop) -> list[Any]:
+        """One k: every sum grows by one product."""
+        b_now, *state = chain.state
+        a_now, sums = state[: len(groups)], state[len(groups) :]
+        b_row = [
+            read_vector(builder, b_now, constant(INT64, v * vectors[0].count), vector)
+            for v, vector in enumerate(vectors)
+        ]
+        grown: list[Any] = []
+        for r in range(height):
+            group, within = divmod(r, ROWS_A_POINTER)
+            place = builder.gep(a_now[group], [builder.mul(a_row, constant(INT64, within))])
+            factor = builder.load(place)
+            for b_v in b_row:
+                operands = [splat(builder, factor, b_v.type.count), b_v, sums[len(grown)]]
+                grown.append(call_intrinsic(builder, "llvm.fma", b_v.type, operands))
+        return [
+            builder.gep(p, [step]) for p, step in [(b_now, b_k), *((p, a_k) for p in a_now)]
+        ] + grown
+
+    def write_chains(chains: _Loop) -> list[Any]:
+        """CHAIN terms (or what is left) summed from nothing, then added."""
+        pointers = chains.state[:n_pointers]
+        asked_now = chains.state[n_pointers : n_pointers + n_asked]
+        sums = chains.state[n_pointers + n_asked :]
+        with builder.if_then(asks):
+            for number, place in enumerate(asked_now):
+                for v, vector in enumerate(vectors):
+                    line = builder.gep(place, [constant(INT64, v * vector.count)])
+                    prefetch_line(builder, line, written=int(number > 0), level=2)
+        is_short = builder.icmp_signed("<", chains.left, constant(INT64, CHAIN))
+        length = builder.select(is_short, chains.left, constant(INT64, CHAIN))
+        chain = _Loop(builder, length, 1, [*pointers, *zeros], write_chain)
+        terms = chain.result[n_pointers:]
+        added = [builder.fadd(x, y) for x, y in zip(sums, terms, strict=True)]
+        stepped = [builder.gep(p, [row]) for p, row in zip(asked_now, asked[1::2], strict=True)]
+        return [*chain.result[:n_pointers], *stepped, *added]
+
+    chains = _Loop(builder, count, CHAIN, [b, *groups, *asked[::2], *zeros], write_chains)
+    flat = iter(chains.result[n_pointers + n_asked :])
+    return [[next(flat) for _ in vectors] for _ in range(height)]
+
+
+class _Loop:
+    """A loop that counts ``left`` down by ``step`` to nothing; ``write`` returns the next state."""
+
+    def __init__(self, builder: Any, left: Any, step: int, state: list[Any], write: Any) -> None:
+        before = builder.block
+        start = builder.append_basic_block("loop")
+        builder.branch(start)
+        builder.position_at_end(start)
+        self.left = builder.phi(INT64)
+        self.state = [builder.phi(value.type) for value in state]
+        self.result: list[Any] = write(self)
+        left_next = builder.sub(self.left, constant(INT64, step))
+        for phi, first, following in zip(
+            [self.left, *self.state], [left, *state], [left_next, *self.result], strict=True
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(following, builder.block)
+        done = builder.append_basic_block("done")
+        more = builder.icmp_signed(">", left_next, constant(INT64, 0))
+        builder.cbranch(more, start, done)
+        builder.position_at_end(done)
+
+
+def _finish_sum(builder: Any, sums: Any, exists: list[Any], c: Any, c_row: Any, first: Any) -> None:
+    places = [
+        [_place(builder, c, c_row, r, v, total) for v, total in enumerate(row_sums)]
+        for r, row_sums in enumerate(sums)
+    ]
+    before = builder.block
+    with builder.if_then(builder.not_(first)):
+        added = [
+            builder.fadd(masked_load(builder, place, mask, constant(total.type, 0.0)), total)
+            for row_sums, row_places in zip(sums, places, strict=True)
+            for total, place, mask in zip(row_sums, row_places, exists, strict=True)
+        ]
+        after = builder.block
+    results = iter(added)
+    for row_sums, row_places in zip(sums, places, strict=True):
+        for total, place, mask in zip(row_sums, row_places, exists, strict=True):
+            result = builder.phi(total.type)
+            result.add_incoming(total, before)
+            result.add_incoming(next(results), after)
+            row_places[row_places.index(place)] = (result, place, mask)
+    for row_places in places:
+        for result, place, mask in row_places:
+            masked_store(builder, result, place, mask)
+
+
+def _place(builder: Any, start: Any, row: Any, r: int, v: int, register: Any) -> Any:
+    column = constant(INT64, v * register.type.count)
+    return builder.gep(start, [builder.add(builder.mul(row, constant(INT64, r)), column)])
+
+
+def _emit_add_products(
+    _typing: Any,
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
+    c: Any,
+    c_row: Any,
+    first: Any,
+) -> Any:
+    lanes = register_of(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kinds = [args[0].type, INT64, BIT]
+        heights = range(1, TILE_HEIGHT + 1)
+        function = _tile_function(
+            builder.module, lanes, "add_products", heights, kinds, _finish_sum
+        )
+        builder.call(function, args)
+        return context.get_dummy_value()
+
+    n = types.intp
+    operands = (a, n, n, b, n, n, n, n)
+    return types.void(*operands, read, n, written, n, updated, n, c, n, types.boolean), codegen
+
+
+@primitive(_emit_add_products)
+def add_products(
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
+    c: Any,
+    c_row: Any,
+    first: Any,
+) -> None:
+    """c[r, j] <- (0 if first, else c[r, j]) + sum_k a[r, k] b[k, j], for 1 <= count values of k.
+
+    Each ``CHAIN`` terms are summed on their own, and these sums added up.
+
+    a[r, k] lies at ``r * a_row + k * a_k``, the rows of b and c ``b_k`` and ``c_row`` apart.  At
+    most ``tile_height()`` rows and ``panel_width(c)`` columns; b is read in whole registers.
+
+    Meanwhile the cache lines of further rows are prefetched, one row of each kind a chain: from
+    ``read`` on those that will be read, from ``written`` and ``updated`` on those that will be
+    written.  They need not exist; a ``read_row`` of 0 asks for none at all.
+    """
+    for r in range(rows):
+        c_r = c[r * c_row : r * c_row + columns]
+        total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+        c_r[:] = total if first else c_r + total
+
+
+def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
+    total = np.zeros(columns, a.dtype)
+    for start in range(0, count, CHAIN):
+        chain = np.zeros(columns, a.dtype)
+        for k in range(start, min(start + CHAIN, count)):
+            chain = fma(a[k * a_k], b[k * b_k : k * b_k + columns], chain)
+        total = total + chain
+    return total
+
+
+def _finish_descent(
+    builder: Any,
+    sums: Any,
+    exists: list[Any],
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+    nesterov: Any,
+) -> None:
+    kind = sums[0][0].type
+    eta, mu, penalty = (splat(builder, x, kind.count) for x in (learning_rate, momentum, l2))
+    is_penalised = builder.fcmp_ordered("!=", l2, constant(l2.type, 0.0))
+
+    def update(choose: Any) -> None:
+        for r, row_sums in enumerate(sums):
+            for v, total in enumerate(row_sums):
+                w_place, v_place = (
+                    _place(builder, start, w_row, r, v, total) for start in (w, velocity)
+                )
+                w_now, v_now = (
+                    read_vector(builder, place, constant(INT64, 0), kind)
+                    for place in (w_place, v_place)
+                )
+                # Behind the last column, weights stay what they are: zero.
+                gradient = builder.select(exists[v], total, constant(kind, 0.0))
+                gradient = choose(
+                    is_penalised,
+                    lambda g=gradient, w=w_now: builder.fadd(g, builder.fmul(penalty, w)),
+                    lambda g=gradient: g,
+                )
+                descent = builder.fmul(eta, gradient)
+                v_new = builder.fsub(builder.fmul(mu, v_now), descent)
+                step = choose(
+                    nesterov,
+                    lambda v=v_new, d=descent: builder.fsub(builder.fmul(mu, v), d),
+                    lambda v=v_new: v,
+                )
+                write_vector(builder, v_new, v_place)
+                write_vector(builder, builder.fadd(w_now, step), w_place)
+
+    if len(sums) < TILE_HEIGHT or len(exists) < TILE_REGISTERS:
+        update(lambda flag, yes, no: builder.select(flag, yes(), no()))
+        return
+    # Of the tile that matters, four versions: selecting per register costs a fifth of the time.
+    with builder.if_else(is_penalised) as penalties:
+        for has_penalty, penalty_branch in zip((True, False), penalties, strict=True):
+            with penalty_branch, builder.if_else(nesterov) as directions:
+                for is_ahead, branch in zip((True, False), directions, strict=True):
+                    known = {is_penalised: has_penalty, nesterov: is_ahead}
+                    with branch:
+                        update(lambda flag, yes, no, k=known: yes() if k[flag] else no())
+
+
+def _emit_descend(
+    _typing: Any,
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+    nesterov: Any,
+) -> Any:
+    lanes = register_of(a)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number, pointer = ir_type(Lanes(a.dtype, 1)), args[0].type
+        kinds = [pointer, pointer, INT64, number, number, number, BIT]
+        function = _tile_function(
+            builder.module, lanes, "descend", DESCENT_HEIGHTS, kinds, _finish_descent
+        )
+        builder.call(function, args)
+        return context.get_dummy_value()
+
+    n, x = types.intp, a.dtype
+    operands, asked = (a, n, n, b, n, n, n, n), (read, n, written, n, updated, n)
+    return types.void(*operands, *asked, w, velocity, n, x, x, x, types.boolean), codegen
+
+
+@primitive(_emit_descend)
+def descend(
+    a: Any,
+    a_row: Any,
+    a_k: Any,
+    b: Any,
+    b_k: Any,
+    count: Any,
+    rows: Any,
+    columns: Any,
+    read: Any,
+    read_row: Any,
+    written: Any,
+    written_row: Any,
+    updated: Any,
+    updated_row: Any,
+    w: Any,
+    velocity: Any,
+    w_row: Any,
+    learning_rate: Any,
+    momentum: Any,
+    l2: Any,
+    nesterov: Any,
+) -> None:
+    """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
+
+    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  The gradient stays in
+    registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.  ``rows``
+    is a `descent_height`.
+    """
+    eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
+    for r in range(rows):
+        g = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+        w_r, v_r = (m[r * w_row : r * w_row + columns] for m in (w, velocity))
+        if l2 != 0:
+            g = g + penalty * w_r
+        v_r[:] = mu * v_r - eta * g
+        w_r += mu * v_r - eta * g if nesterov else v_r
+
+
+def _emit_tile_height(_typing: Any) -> Any:
+    return types.intp(), lambda context, builder, sig, args: constant(INT64, TILE_HEIGHT)
+
+
+@primitive(_emit_tile_height)
+def tile_height() -> int:
+    """Rows that a tile can hold."""
+    return TILE_HEIGHT
+
+
+def _emit_descent_height(_typing: Any, rows: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        height = constant(INT64, DESCENT_HEIGHTS[-1])
+        for candidate in reversed(DESCENT_HEIGHTS[:-1]):
+            fits = builder.icmp_signed("<=", constant(INT64, candidate), args[0])
+            height = builder.select(fits, constant(INT64, candidate), height)
+        return height
+
+    return types.intp(types.intp), codegen
+
+
+@primitive(_emit_descent_height)
+def descent_height(rows: Any) -> int:
+    """Rows of the tallest tile of `descend` that ``rows`` rows have room for."""
+    return next(height for height in DESCENT_HEIGHTS if height <= rows)
+
+
+def _emit_panel_width(_typing: Any, array: Any) -> Any:
+    count = TILE_REGISTERS * register_of(array).count
+    return types.intp(array), lambda context, builder, sig, args: constant(INT64, count)
+
+
+@primitive(_emit_panel_width)
+def panel_width(array: Any) -> int:
+    """Columns that a tile can hold."""
+    return TILE_REGISTERS * lane_count(array.dtype)

@@ -1,0 +1,169 @@
+"""Short rows, turned: a block of them is transposed so that each lane holds a row of its own."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from fastbp._simd.intrinsics import primitive
+from fastbp._simd.memory import (
+    first_lanes,
+    masked_load,
+    masked_store,
+    read_lanes,
+    write_lanes,
+)
+from fastbp._simd.vector import (
+    INT32,
+    INT64,
+    constant,
+    ir_type,
+    lane_count,
+    register_of,
+    splat,
+)
+
+
+def _turn(builder: Any, registers: list[Any]) -> list[Any]:
+    """Transpose a square of registers in log2(n) rounds of two-source shuffles."""
+    count = len(registers)
+    index = ir.VectorType(INT32, count)
+    half = count // 2
+    while half:
+        upper = [c if not c & half else count + c - half for c in range(count)]
+        lower = [c + half if not c & half else count + c for c in range(count)]
+        for i in range(count):
+            if not i & half:
+                a, b = registers[i], registers[i + half]
+                registers[i] = builder.shuffle_vector(a, b, ir.Constant(index, upper))
+                registers[i + half] = builder.shuffle_vector(a, b, ir.Constant(index, lower))
+        half //= 2
+    return registers
+
+
+def _row_pointers(builder: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, n: int) -> Any:
+    """Addresses of a column in ``n`` rows; the last of ``n_rows`` stands for those beyond it."""
+    first = builder.gep(rows, [column])
+    last = builder.sub(n_rows, constant(INT64, 1))
+    for r in range(n):
+        number = constant(INT64, r)
+        number = builder.select(builder.icmp_signed("<", number, last), number, last)
+        yield builder.gep(first, [builder.mul(number, pitch)])
+
+
+def _emit_load_transposed(
+    _typing: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any
+) -> Any:
+    lanes = register_of(rows)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows, pitch, n_rows, column, tile = args
+        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
+        zeros = constant(ir_type(lanes), 0.0)
+        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        square = [masked_load(builder, pointer, mask, zeros) for pointer in pointers]
+        start = builder.mul(column, constant(INT64, lanes.count))
+        for c, vector in enumerate(_turn(builder, square)):
+            position = builder.add(start, constant(INT64, c * lanes.count))
+            write_lanes(builder, tile, position, vector)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(rows, n, n, n, tile), codegen
+
+
+@primitive(_emit_load_transposed)
+def load_transposed(rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any) -> None:
+    """Put a square of ``n_rows`` rows from ``column`` on into the tile's vectors from there on.
+
+    Each lane holds a row of ``pitch`` numbers.  Lanes past the last row repeat it; vectors past the
+    last column are zero.
+    """
+    count = lane_count(rows.dtype)
+    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    square = np.zeros((count, count), rows.dtype)
+    square[:n_rows, : held.shape[1]] = held
+    square[n_rows:] = square[n_rows - 1]
+    tile[column * count : (column + count) * count] = square.T.ravel()
+
+
+def _emit_store_transposed(
+    _typing: Any, tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any
+) -> Any:
+    lanes = register_of(rows)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        tile, rows, pitch, n_rows, column = args
+        start = builder.mul(column, constant(INT64, lanes.count))
+        square = []
+        for c in range(lanes.count):
+            position = builder.add(start, constant(INT64, c * lanes.count))
+            square.append(read_lanes(builder, tile, position, lanes))
+        # a mask a row would cost as much as the transposition: the last row is written repeatedly
+        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
+        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        for row, pointer in zip(_turn(builder, square), pointers, strict=True):
+            masked_store(builder, row, pointer, mask)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(tile, rows, n, n, n), codegen
+
+
+@primitive(_emit_store_transposed)
+def store_transposed(tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any) -> None:
+    """Write the tile's vectors from ``column`` on back to ``n_rows`` rows of ``pitch`` numbers.
+
+    Lanes past the last row must hold what that row's lane does.
+    """
+    count = lane_count(rows.dtype)
+    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    square = tile[column * count : (column + count) * count].reshape(count, count).T
+    held[...] = square[:n_rows, : held.shape[1]]
+    repeated = square[n_rows:, : held.shape[1]]
+    assert np.array_equal(repeated, np.broadcast_to(held[-1], repeated.shape), equal_nan=True)
+
+
+def _emit_turn(
+    _typing: Any, source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
+) -> Any:
+    lanes = register_of(source)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, step, rows, columns, turned, turned_step = args
+        zeros = constant(ir_type(lanes), 0.0)
+        registers = []
+        for r in range(lanes.count):
+            exists = builder.icmp_signed("<", constant(INT64, r), rows)
+            held = builder.select(exists, columns, constant(INT64, 0))
+            pointer = builder.gep(source, [builder.mul(step, constant(INT64, r))])
+            registers.append(
+                masked_load(builder, pointer, first_lanes(builder, held, lanes.count), zeros)
+            )
+        every = constant(ir.VectorType(ir.IntType(1), lanes.count), 1)
+        for c, column in enumerate(_turn(builder, registers)):
+            exists = builder.icmp_signed("<", constant(INT64, c), columns)
+            pointer = builder.gep(turned, [builder.mul(turned_step, constant(INT64, c))])
+            masked_store(
+                builder, column, pointer, builder.and_(every, splat(builder, exists, lanes.count))
+            )
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, n, n, turned, n), codegen
+
+
+@primitive(_emit_turn)
+def turn(source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any) -> None:
+    """turned[c, r] = source[r, c] for one square, of at most as many rows and columns as lanes.
+
+    Rows are ``step`` and ``turned_step`` apart.  Whole registers are written: lanes past the last
+    row hold zeros.
+    """
+    count = lane_count(source.dtype)
+    for c in range(min(columns, count)):
+        column = np.zeros(count, source.dtype)
+        for r in range(min(rows, count)):
+            column[r] = source[r * step + c]
+        turned[c * turned_step : c * turned_step + count] = column

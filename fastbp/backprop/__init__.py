@@ -1,0 +1,1 @@
+"""The training step: forward, output error, hidden errors, gradients, update."""

@@ -1,0 +1,302 @@
+"""What the row kernels share: a row's scaling, its exponentials, their sums, and what is left.
+
+Softmax does not change when a number is taken from all logits.  The usual choice, the row's
+maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows
+with the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here nothing is
+rounded:
+
+- where |m| is small, nothing is subtracted; the exponentials are brought into range by an integer
+  number of powers of two, which is exact;
+- where |m| is large, z - m is exact for every z close enough to m to matter (Sterbenz's lemma), and
+  the others vanish.
+
+All exponentials of a row are e**(z - m) times 2**LIFT times a constant within sqrt(2) of 1, so that
+those that are subnormal, or vanish, only after the division still carry their full precision into
+the sums.
+
+Sums are unevaluated pairs (total, lost).  Functions of lanes serve one row, read a vector at a
+time, as well as many rows, one row a lane; ``fastbp.kernels.row_groups`` goes through memory.
+"""
+
+import math
+
+from fastbp._compile import inlined
+from fastbp._simd import (
+    at,
+    biased_power_of_two,
+    convert,
+    every_lane,
+    fill,
+    first_lane,
+    fma,
+    is_double,
+    lanes_before,
+    larger,
+    load,
+    load_first,
+    magnitude,
+    max_lanes,
+    not_below,
+    pick,
+    polynomial,
+    scaled_near,
+    select,
+    widen,
+    width,
+)
+from fastbp.kernels.elementary import (
+    EXP_TAIL_32,
+    EXP_TAIL_64,
+    LN2_HI_32,
+    LN2_HI_64,
+    LN2_LO_32,
+    LN2_LO_64,
+    LOG2_E,
+    ROUNDER_32,
+    ROUNDER_64,
+    log1p_parts,
+)
+
+# Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact to the depth.
+NEAR_32, NEAR_64 = 256.0, 2048.0
+
+# Logits further below the maximum count as -inf: e**-DEPTH of it is below half the smallest
+# subnormal even if 2**32 classes add theirs
+DEPTH_32, DEPTH_64 = 128.0, 780.0
+LIFT_32, LIFT_64 = 60.0, 200.0
+
+# Adding this to an exponent n leaves the exponent bits of 2**(n + LIFT) in the lowest bits
+BASE_32, BASE_64 = ROUNDER_32 + 127 + LIFT_32, ROUNDER_64 + 1023 + LIFT_64
+
+# Sums of exponentials start here, above every term: then FastTwoSum can tell what each addition
+# loses
+HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
+
+# Where all other classes together weigh less than this, the total has lost their digits: sum them
+# again, alone
+CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
+
+# (2 atanh(s) / s - 2) / s^2 as a function of s^2 <= 0.0415: 2^-35
+ATANH_TAIL = (
+    0.666666625146169,
+    0.4000096447279767,
+    0.28502014007246235,
+    0.2417312465289421,
+)
+
+
+@inlined
+def scaling(m):
+    """The shift, the floor and the exponents' base of a row of maximum ``m``, or of each lane's."""
+    shift = select(magnitude(m) < pick(m, NEAR_32, NEAR_64), 0.0, m)
+    top = m - shift
+    rounder = pick(m, ROUNDER_32, ROUNDER_64)
+    nearest = fma(top, LOG2_E, rounder) - rounder
+    floor = top - pick(m, DEPTH_32, DEPTH_64)
+    return shift, floor, pick(m, BASE_32, BASE_64) - nearest
+
+
+@inlined
+def exp_terms(s, base):
+    """2**lift e**s as head + rest, far more precise than their rounded sum; s above the floor.
+
+    p (1 + r + small), where r and the product r p are exact, so that the sum is the only large
+    rounding.
+    """
+    shifted = fma(s, LOG2_E, base)
+    n = shifted - base
+    r = fma(n, pick(s, -LN2_HI_32, -LN2_HI_64), s)
+    low = n * pick(s, -LN2_LO_32, -LN2_LO_64)
+    near = r + low
+    small = fma(near * near, polynomial(near, EXP_TAIL_32, EXP_TAIL_64), low)
+    p = biased_power_of_two(shifted)
+    head = fma(r, p, p)
+    return head, fma(small, p, fma(r, p, p - head))
+
+
+@inlined
+def scaled_exp(s, floor, base):
+    """2**lift e**s, and what its rounding has lost; 0 below the floor, NaN for NaN."""
+    head, rest = exp_terms(s, base)
+    counts = not_below(s, floor)
+    e = select(counts, head + rest, 0.0)
+    return e, select(counts, (head - e) + rest, 0.0)
+
+
+@inlined
+def add_scaled_exp(total, lost, s, floor, base):
+    """e = 2**lift e**s rounded, and the sum (total, lost) grown by it and by its rounding error.
+
+    Dekker's FastTwoSum, since the total is larger: what it did not take of e is found from the
+    unrounded terms.
+    """
+    head, rest = exp_terms(s, base)
+    counts = not_below(s, floor)
+    e = select(counts, head + rest, 0.0)
+    grown = total + e
+    return e, grown, select(counts, lost + ((head - (grown - total)) + rest), lost)
+
+
+@inlined
+def exp_of_maximum(m, row_scaling):
+    """The exponential of the maximum (or of another logit), as a float64 pair."""
+    shift, floor, base = row_scaling
+    e, lost = scaled_exp(m - shift, floor, base)
+    return widen(e), widen(lost)
+
+
+@inlined
+def start_sum(like):
+    """An empty sum of exponentials."""
+    return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
+
+
+@inlined
+def widened_sum(total, lost):
+    """A sum of exponentials as float64 pairs, without the number it started from."""
+    return widen(total - pick(total, HEAD_32, HEAD_64)), widen(lost)
+
+
+@inlined
+def add_exactly(total, lost, part):
+    """Knuth's TwoSum: the sum, and all that sums have lost."""
+    grown = total + part
+    from_part = grown - total
+    return grown, lost + ((total - (grown - from_part)) + (part - from_part))
+
+
+@inlined
+def normalized(total, lost):
+    """The same pair with most of what was lost put back: the rest is below a rounding."""
+    whole = total + lost
+    return whole, lost - (whole - total)
+
+
+@inlined
+def add_other(others, lost, ties, e, e_lost, e_top):
+    """Grow the sum of all exponentials but the largest, and count those that equal the largest."""
+    at_top = e == e_top
+    e, e_lost = select(at_top, 0.0, e), select(at_top, 0.0, e_lost)
+    others, lost = add_exactly(others, lost + e_lost, e)
+    return others, lost, ties + select(at_top, 1.0, 0.0 * ties)
+
+
+@inlined
+def without_one(others, lost, ties, top):
+    """The pair of a sum over all but the ``ties`` maxima, with all of these but one put back."""
+    value, low = top
+    again = ties - 1.0
+    product = again * value
+    others, lost = add_exactly(others, lost, product)
+    return others, lost + (fma(again, value, 0.0 - product) + again * low)
+
+
+@inlined
+def quotient(a, b):
+    """a / b of two pairs, as a pair."""
+    inverse = 1.0 / b[0]
+    q = a[0] * inverse
+    return q, (fma(0.0 - q, b[0], a[0]) + (a[1] - q * b[1])) * inverse
+
+
+@inlined
+def log_one_plus_ratio(others, top, like):
+    """ln(1 + others / top) of two float64 pairs, as a pair, for results of ``like``'s dtype."""
+    if is_double(like):
+        ratio, low = quotient(others, top)
+        head, small = log1p_parts(ratio)
+        return head, low / (ratio + 1.0) - small
+    # ln(total / top) = k ln 2 + 2 atanh(s) with s = (total - 2**k top) / (total + 2**k top):
+    # one division, where log1p of a quotient takes two
+    alone, rest = top[0] + top[1], others[0] + others[1]
+    total = alone + rest
+    k, near = scaled_near(alone, total)
+    s = ((alone - near) + rest) / (near + total)
+    w = s * s
+    return fma(k, LN2_HI_64, s * fma(w, polynomial(w, ATANH_TAIL, ATANH_TAIL), 2.0)), 0.0 * k
+
+
+@inlined
+def share_parts(gain, top, total, like):
+    """How ``share_of`` finds gain e_k / total in the dtype of ``like``.
+
+    A factor as a sum of two numbers: multiplying by both rounds once, where the quotient of a
+    division would round before.  The largest e_k gets what its product with the first number lacks
+    of its share, found from the pair: so no probability passes 1, and a single class has exactly 1.
+    """
+    if is_double(like):
+        head, low = quotient(top, total)
+        factor, factor_low = quotient((gain, 0.0 * gain), total)
+        share_of_top = gain * (head + low)
+    else:
+        factor = gain / total[0]
+        factor_low = 0.0 * factor
+        share_of_top = (top[0] + top[1]) * factor
+    e_top, high = convert(top[0], like), convert(factor, like)
+    low = convert((factor - widen(high)) + factor_low, like)
+    return e_top, high, low, fma(0.0 - e_top, high, convert(share_of_top, like))
+
+
+@inlined
+def share_of(e_k, parts):
+    """gain e_k / total."""
+    e_top, high, low, rest_of_top = parts
+    return fma(e_k, high, select(e_k < e_top, e_k * low, rest_of_top))
+
+
+@inlined
+def log_share_parts(m, log_sum, log_sum_low):
+    """m + log_sum as a sum of two numbers of m's dtype, for ``log_share_of``."""
+    total, lost = add_exactly(widen(m), log_sum_low, log_sum)
+    high = convert(total, m)
+    return high, convert((total - widen(high)) + lost, m)
+
+
+@inlined
+def log_share_of(z_k, parts):
+    """ln a_k = z_k - (m + log_sum): the difference and what it has lost (Knuth), rounded once."""
+    high, low = parts
+    difference = z_k - high
+    from_high = difference - z_k
+    lost = (z_k - (difference - from_high)) - (high + from_high)
+    # NaN beside an infinite difference
+    return difference + larger(lost - low, -math.inf)
+
+
+@inlined
+def largest(z_i, n_classes):
+    """The maximum of a row; NaN is passed over (it shows in the sums)."""
+    step = width(z_i)
+    m = fill(z_i, -math.inf)
+    other = m
+    paired = n_classes - n_classes % (2 * step)
+    for k in range(0, paired, 2 * step):
+        m = larger(load(z_i, k), m)
+        other = larger(load(z_i, k + step), other)
+    for k in range(paired, n_classes, step):
+        m = larger(load_first(z_i, k, n_classes - k, -math.inf), m)
+    return max_lanes(larger(m, other))
+
+
+@inlined
+def first_largest(z_i, n_classes):
+    """The index of a row's maximum, the first of equals; NaN is passed over."""
+    m = largest(z_i, n_classes)
+    step = width(z_i)
+    for k in range(0, n_classes, step):
+        place = first_lane(load_first(z_i, k, n_classes - k, -math.inf) == m)
+        if place < step:
+            return k + place
+    return 0  # pragma: no cover (for the compiler: one entry of a row is its maximum)
+
+
+@inlined
+def is_first_largest(z_i, n_classes, label):
+    """Whether ``label`` is the index of a row's first maximum; it is not if the row holds NaN."""
+    top = at(z_i, label)
+    step = width(z_i)
+    for k in range(0, n_classes, step):
+        z_k = load_first(z_i, k, n_classes - k, -math.inf)
+        if not every_lane(select(lanes_before(z_k, label - k), z_k < top, z_k <= top)):
+            return False
+    return True

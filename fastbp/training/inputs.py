@@ -1,0 +1,162 @@
+"""What `Network` is given: layers, a seed, rows and labels, an optimizer, a file to save to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp._checks.arrays import (
+    as_float_array,
+    as_int,
+    as_labels,
+    as_positive_int,
+    as_real,
+    as_row_weight,
+    as_targets,
+    is_plain,
+    unit_scale,
+)
+from fastbp.backprop import layout, parallel
+from fastbp.optimizers import SGD, Adam
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
+
+# Numbers that are looked at at a time: Ctrl-C is seen in between.
+_PIECE = 1 << 26
+
+
+def as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(layer_sizes, str) or not hasattr(layer_sizes, "__iter__"):
+        raise TypeError(f"layer_sizes must be a sequence of integers, got {layer_sizes!r}")
+    sizes = tuple(as_positive_int(n, f"layer_sizes[{q}]") for q, n in enumerate(layer_sizes))
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes must hold at least 2 sizes, got {layer_sizes!r}")
+    return sizes
+
+
+def as_optimizer(
+    optimizer: SGD | Adam | None, learning_rate: float | None, momentum: float | None
+) -> SGD | Adam:
+    """Return an optimizer, from one of two ways to say it."""
+    if optimizer is None:
+        rate = 0.1 if learning_rate is None else learning_rate
+        mu = 0.9 if momentum is None else as_real(momentum, "momentum", 0.0, 1.0, closed="left")
+        return SGD(rate, mu)
+    if not isinstance(optimizer, SGD | Adam):
+        raise TypeError(f"optimizer must be an SGD, an Adam or None, got {optimizer!r}")
+    for name, value in (("learning_rate", learning_rate), ("momentum", momentum)):
+        if value is not None:
+            raise ValueError(
+                f"{name} must be given to the optimizer or without one, got {value!r} and "
+                f"{optimizer!r}"
+            )
+    return optimizer
+
+
+def as_seed(seed: int) -> int:
+    number = as_int(seed, "seed", 0)
+    if number >= 2**64:
+        raise ValueError(f"seed must be an integer below 2**64, got {seed!r}")
+    return number
+
+
+def as_flat(values: ArrayLike, name: str, like: Array) -> Array:
+    """Return a vector laid out as the parameters are."""
+    array = as_float_array(values, name, dtype=like.dtype, ndim=1)
+    if array.shape != like.shape:
+        raise ValueError(f"{name} must have shape {like.shape}, got {array.shape}")
+    return array
+
+
+def as_rows(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Array:
+    """Return rows of ``n_features`` numbers."""
+    if is_plain(X) and X.dtype is dtype and X.ndim == 2 and X.shape[1] == n_features:
+        return X  # without the ceremony, which costs a row as much as its softmax
+    x = as_float_array(X, name, dtype=dtype, ndim=2)
+    if x.shape[1] != n_features:
+        raise ValueError(
+            f"{name} must have {n_features} columns, one per unit of the first layer, got shape "
+            f"{x.shape}"
+        )
+    return x
+
+
+def as_data(
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    layer_sizes: tuple[int, ...],
+    dtype: np.dtype[Any],
+    names: tuple[str, str] = ("X", "y"),
+) -> layout.Data:
+    """Return what is to be learnt from, or to be compared with: at least one row."""
+    x = as_rows(X, layer_sizes[0], dtype, names[0])
+    if len(x) == 0:
+        raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
+    labels = targets = None
+    n_classes = layer_sizes[-1]
+    if _ndim(y) == 2:
+        targets = as_targets(y, (len(x), n_classes), dtype, names[1])
+    else:
+        labels = as_labels(y, len(x), n_classes, names[1])
+    row_weight = unit_scale(as_row_weight(sample_weight, len(x), "sample_weight"))
+    return layout.make_data(x, labels, targets, row_weight)
+
+
+def as_validation(
+    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    layer_sizes: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> layout.Data | None:
+    if validation_data is None:
+        return None
+    if not isinstance(validation_data, tuple | list):
+        kind = type(validation_data).__name__
+        raise TypeError(f"validation_data must be a pair (X, y), got {kind}")
+    if len(validation_data) != 2:
+        raise ValueError(f"validation_data must be a pair (X, y), got {len(validation_data)} items")
+    names = ("validation_data[0]", "validation_data[1]")
+    return as_data(*validation_data, None, layer_sizes, dtype, names)
+
+
+def check_finite(x: Array) -> None:
+    """Refuse rows to learn from that are not finite."""
+    rows = max(1, _PIECE // x.shape[1])
+    for first in range(0, len(x), rows):
+        piece = x[first : first + rows]
+        if not parallel.all_finite(piece.reshape(-1)):
+            row, column = np.argwhere(~np.isfinite(piece))[0].tolist()
+            raise ValueError(f"X must be finite, got {piece[row, column]} in row {first + row}")
+
+
+def check_checkpoint(path: Any, every: Any, resume: bool) -> int | None:
+    """Return ``checkpoint_every``, if the three arguments go together."""
+    if path is None:
+        for name, value, default in (
+            ("checkpoint_every", every, None),
+            ("resume", resume, False),
+        ):
+            if value is not default:
+                raise ValueError(f"{name} needs a checkpoint, got {value!r} without one")
+        return None
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"checkpoint must be the path of a file, got {path!r}")
+    if not resume and os.path.lexists(path):
+        raise FileExistsError(
+            f"checkpoint {os.fsdecode(path)!r} is there already: resume=True goes on from it; to "
+            "start over, remove it or give another one"
+        )
+    return None if every is None else as_positive_int(every, "checkpoint_every")
+
+
+def _ndim(y: ArrayLike) -> int:
+    try:
+        return np.ndim(y)
+    except ValueError:
+        return 1  # ragged: the check of labels says so

@@ -1,0 +1,27 @@
+"""Random numbers that are the same on every machine and with every version of NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.backprop import parallel
+
+# Rows that are shuffled at a time: Ctrl-C is seen in between.
+PIECE = 1 << 21
+
+
+def random_words(seed: int, stream: int, n: int) -> npt.NDArray[np.uint64]:
+    """Return the first ``n`` raw words of Philox with the key (seed, stream)."""
+    return np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(n)
+
+
+def shuffle(seed: int, stream: int, order: npt.NDArray[Any]) -> None:
+    """Write a permutation of 0..n-1 to ``order``."""
+    n = len(order)
+    words = random_words(seed, stream, n)
+    order[:] = np.arange(n)
+    for last in range(n, 0, -PIECE):
+        parallel.shuffle(words, order, max(last - PIECE, 0), last)
