@@ -18,24 +18,24 @@ from fastbp._simd import flat
 def count_often(counters, k, times, seen):
     """Mark what each count finds."""
     for _ in range(times):
-        seen[_simd.count(flat(counters), k)] += 1
+        seen[_simd.fetch_add(flat(counters), k)] += 1
 
 
 @kernel
 def count_often_below(counters, k, bound, times, seen):
     """Mark what each count finds, and in the last place that none was made."""
     for _ in range(times):
-        seen[_simd.count_below(flat(counters), k, bound)] += 1
+        seen[_simd.fetch_add_below(flat(counters), k, bound)] += 1
 
 
 @kernel
 def look_at(counters, k):
-    return _simd.seen(flat(counters), k)
+    return _simd.load_acquire(flat(counters), k)
 
 
 @kernel
 def publish(counters, k, value):
-    _simd.publish(flat(counters), k, value)
+    _simd.store_release(flat(counters), k, value)
 
 
 @kernel
@@ -56,7 +56,7 @@ def take_turns(counters, mine, other, late, rounds, numbers):
             if numbers[q] != 2 * turn + late:
                 stale += 1
             numbers[q] = 2 * turn + late + 1
-        _simd.publish(flat(counters), mine, turn + 1)
+        _simd.store_release(flat(counters), mine, turn + 1)
     return stale
 
 

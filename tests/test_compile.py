@@ -31,7 +31,7 @@ from numba.core.typed_passes import NativeLowering
 from numba.core.utils import order_by_target_specificity
 
 import fastbp
-from fastbp._compile import kernel as compile_kernel
+from fastbp._compile import options
 
 pytestmark = pytest.mark.compiled
 
@@ -128,17 +128,17 @@ for dtype in (np.float32, np.float64):
 """
 
 
-@compile_kernel.inlined
+@options.inlined
 def double(x):
     return x + x
 
 
-@compile_kernel.inlined
+@options.inlined
 def double_of_larger(x, y):
     return double(x if x > y else y)
 
 
-@compile_kernel.kernel
+@options.kernel
 def doubled(x, y):
     return double_of_larger(x, y) + double(y)
 
@@ -148,10 +148,10 @@ def test_parts_become_machine_code_within_their_kernels_only(monkeypatch):
     assert doubled(1.0, 3.0) == 12.0
     assert doubled(5.0, 3.0) == 16.0
     (kernel,) = doubled.overloads.values()
-    assert not isinstance(kernel.library, compile_kernel._PartLibrary)
+    assert not isinstance(kernel.library, options._PartLibrary)
     for part in (double, double_of_larger):
         (compiled,) = part.overloads.values()
-        assert isinstance(compiled.library, compile_kernel._PartLibrary)
+        assert isinstance(compiled.library, options._PartLibrary)
         name = compiled.fndesc.mangled_name
         assert not compiled.library.codegen._engine.is_symbol_defined(name)
         assert name not in kernel.library.get_asm_str()
@@ -197,9 +197,7 @@ def test_numba_calls_what_is_overridden(monkeypatch):
     def replaced(*args, **kwargs):
         raise AssertionError("Numba's own function was called")
 
-    assert (
-        compile_kernel.kernel(lambda x: x)(1.0) == 1
-    )  # Numba compiles some code of its own at first
+    assert options.kernel(lambda x: x)(1.0) == 1  # Numba compiles some code of its own at first
     monkeypatch.setattr(JITCodeLibrary, "_optimize_functions", replaced)
     monkeypatch.setattr(JITCodeLibrary, "_optimize_final_module", replaced)
     monkeypatch.setattr(Lower, "alloca_lltype", replaced)
@@ -210,10 +208,10 @@ def test_numba_calls_what_is_overridden(monkeypatch):
         "load_additional_registries",
         lambda: refreshed.append(load()),
     )
-    assert compile_kernel.kernel(lambda x: x + x)(1.0) == 2
+    assert options.kernel(lambda x: x + x)(1.0) == 2
     without_parts = len(refreshed)
-    twice = compile_kernel.inlined(lambda x: x + x)
-    assert compile_kernel.kernel(lambda x: twice(twice(x)))(1.0) == 4
+    twice = options.inlined(lambda x: x + x)
+    assert options.kernel(lambda x: twice(twice(x)))(1.0) == 4
     assert len(refreshed) == 2 * without_parts
 
 
@@ -256,7 +254,7 @@ class Record(NamedTuple):
 
 
 # Where text is added, types do not fit: a call that needs it does not compile.
-@compile_kernel.inlined
+@options.inlined
 def entry(record, sign, weight=None):
     y = record.target + "text" if record.target is None else record.target
     if weight is None:
@@ -266,7 +264,7 @@ def entry(record, sign, weight=None):
     return y * weight
 
 
-@compile_kernel.kernel
+@options.kernel
 def entry_and_weight(record, weight):
     total = entry(record, True)
     if weight is not None:
@@ -282,7 +280,7 @@ def test_branches_that_the_types_rule_out_are_not_compiled():
     assert entry_and_weight(Record(1.0, 2.0), 3.0) == 2 + (2 + 1) * 3
 
 
-@compile_kernel.kernel
+@options.kernel
 def is_none_and_set(x, y):
     if y > 0:
         x = y
@@ -294,7 +292,7 @@ def test_a_branch_on_an_assigned_parameter_is_left_alone():
     assert is_none_and_set(None, -1.0) == 21
 
 
-@compile_kernel.kernel
+@options.kernel
 def ill_typed(x):
     return x + "text"
 
@@ -303,7 +301,7 @@ def ill_typed(x):
 def test_compilation_leaves_the_garbage_collector_as_it_was(collects, request):
     request.addfinalizer(gc.enable)
     (gc.enable if collects else gc.disable)()
-    new = compile_kernel.kernel(lambda x: x)
+    new = options.kernel(lambda x: x)
     assert new(2.0) == 2.0
     assert gc.isenabled() == collects
     with pytest.raises(TypingError):
@@ -312,7 +310,7 @@ def test_compilation_leaves_the_garbage_collector_as_it_was(collects, request):
 
 
 def test_files_keep_what_they_are_given(tmp_path):
-    files = compile_kernel._CacheFiles(str(tmp_path), "name")
+    files = options._CacheFiles(str(tmp_path), "name")
     assert files.load("key") is None
     files.save("key", [1.5, None])
     files.save("another", "content")
@@ -324,7 +322,7 @@ def test_files_keep_what_they_are_given(tmp_path):
 
 
 def test_torn_file_is_a_miss(tmp_path):
-    files = compile_kernel._CacheFiles(str(tmp_path), "name")
+    files = options._CacheFiles(str(tmp_path), "name")
     files.save("key", "content")
     [path] = tmp_path.iterdir()
     whole = path.read_bytes()
@@ -339,14 +337,14 @@ def test_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        compile_kernel._CacheFiles(str(tmp_path), "name").save("key", "content")
+        options._CacheFiles(str(tmp_path), "name").save("key", "content")
     assert not list(tmp_path.iterdir())
 
 
 def test_save_removes_code_of_an_earlier_source(tmp_path, monkeypatch):
-    compile_kernel._CacheFiles(str(tmp_path), "name").save("key", "earlier")
+    options._CacheFiles(str(tmp_path), "name").save("key", "earlier")
     monkeypatch.setattr(compile_kernel, "SOURCE_STAMP", "0" * 64)
-    files = compile_kernel._CacheFiles(str(tmp_path), "name")
+    files = options._CacheFiles(str(tmp_path), "name")
     assert files.load("key") is None
     files.save("key", "later")
     assert len(list(tmp_path.iterdir())) == 1
@@ -364,7 +362,7 @@ class BrokenCache:
 
 
 def test_cache_on_a_broken_disk_is_a_miss():
-    cache = compile_kernel._KernelCache(test_cache_on_a_broken_disk_is_a_miss)
+    cache = options._KernelCache(test_cache_on_a_broken_disk_is_a_miss)
     cache._found = BrokenCache()
     assert cache.load_overload(None, None) is None
     cache.save_overload(None, None)
@@ -376,7 +374,7 @@ def test_cache_without_a_folder_is_empty(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(compile_kernel, "_FoundCache", nowhere)
-    cache = compile_kernel._KernelCache(test_cache_without_a_folder_is_empty)
+    cache = options._KernelCache(test_cache_without_a_folder_is_empty)
     assert cache.cache_path is None
     assert cache.load_overload(None, None) is None
     cache.save_overload(None, None)

@@ -9,8 +9,7 @@ from numba.core.errors import TypingError
 
 from fastbp import _simd
 from fastbp._compile import kernel
-from fastbp._simd import atomics, flat, products
-from fastbp.kernels import rows
+from fastbp._simd import atomics, flat, tile
 
 
 @kernel
@@ -20,7 +19,7 @@ def select_numbers(x):
 
 @kernel
 def magnitude_of_a_number(x):
-    return _simd.magnitude(x)
+    return _simd.fabs(x)
 
 
 @kernel
@@ -80,17 +79,17 @@ def test_a_waiting_loop_pauses_as_the_processor_can(triple, expected):
 def test_the_tile_fits_the_registers(features, name, machine, expected, monkeypatch):
     monkeypatch.setattr(config, "CPU_FEATURES", features)
     monkeypatch.setattr(config, "CPU_NAME", name)
-    monkeypatch.setattr(products.platform, "machine", lambda: machine)
-    assert products._tile_shape() == expected
+    monkeypatch.setattr(tile.platform, "machine", lambda: machine)
+    assert tile._tile_shape() == expected
 
 
 def test_the_tile_asks_the_processor_where_nothing_is_set(monkeypatch):
     monkeypatch.setattr(config, "CPU_FEATURES", None)
     monkeypatch.setattr(config, "CPU_NAME", "host")
     features = llvm.get_host_cpu_features().flatten()
-    found = products._tile_shape()
+    found = tile._tile_shape()
     monkeypatch.setattr(config, "CPU_FEATURES", features)
-    assert products._tile_shape() == found
+    assert tile._tile_shape() == found
 
 
 @kernel
@@ -157,7 +156,7 @@ def test_scaled_near():
 @kernel
 def add_sums(x, sums, parts):
     like = _simd.flat(x)
-    zeros = _simd.widen(_simd.fill(like, 0.0))
+    zeros = _simd.to_float64(_simd.broadcast(like, 0.0))
     total, lost = _simd.add_sums(
         like,
         zeros + sums[0],
@@ -245,7 +244,7 @@ def transpose_and_back(x, n_rows, n_classes, tile, y):
 @pytest.mark.parametrize("n_rows", [1, 3, 8])
 @pytest.mark.parametrize("n_classes", [1, 7, 8, 17, 32])
 def test_transposed_rows(dtype, n_rows, n_classes):
-    """Lanes past the last row repeat it, and nothing past the last column is written."""
+    """Vector past the last row repeat it, and nothing past the last column is written."""
     width = 64 // np.dtype(dtype).itemsize
     x = np.arange(1, n_rows * n_classes + 1, dtype=dtype)
     tile, y = np.full(32 * width, np.nan, dtype), np.zeros(x.size + width, dtype)

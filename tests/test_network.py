@@ -19,18 +19,11 @@ from together import together
 from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
-from fastbp import (
-    SGD,
-    Adam,
-    DivergenceError,
-    Network,
-    _layout,
-    _threads,
-    _training,
-    backprop,
-    network,
-)
+from fastbp import SGD, Adam, DivergenceError, Network, network
+from fastbp.backprop import layout, parallel
 from fastbp.kernels.activation import ACTIVATIONS
+from fastbp.training import run as training_run
+from fastbp.training import threads
 
 SIZES = [6, 5, 4, 3]
 
@@ -660,11 +653,11 @@ def test_input_in_any_form(data, form):
 def test_right_input_is_not_copied(data, monkeypatch):
     seen = []
 
-    def make_data(x, labels, targets, row_weight, original=_layout.make_data):
+    def make_data(x, labels, targets, row_weight, original=layout.make_data):
         seen.append(x)
         return original(x, labels, targets, row_weight)
 
-    monkeypatch.setattr(_layout, "make_data", make_data)
+    monkeypatch.setattr(layout, "make_data", make_data)
     X = data[0].astype(np.float32)
     Network(SIZES).fit(X, data[1], epochs=2)
     assert len(seen) == 1
@@ -1282,15 +1275,15 @@ def test_public_names():
 def shared(monkeypatch):
     """The smallest work is shared by as many threads as there may be; what each run asked for."""
     asked = []
-    run = _threads.run
+    run = threads.run
 
     def spy(n_threads, work):
         asked.append(n_threads)
         run(n_threads, work)
 
-    monkeypatch.setattr(_threads, "run", spy)
-    _threads.team.cache_clear()  # nothing is known yet of what is fast
-    monkeypatch.setattr(_training, "PER_THREAD", 1)
+    monkeypatch.setattr(threads, "run", spy)
+    threads.team.cache_clear()  # nothing is known yet of what is fast
+    monkeypatch.setattr(training_run, "PER_THREAD", 1)
     monkeypatch.setattr(network, "_PER_THREAD", 1)
     return asked
 
@@ -1340,8 +1333,8 @@ def test_small_work_stays_on_this_thread(data, monkeypatch):
     def refuse():
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr(_threads, "_Worker", refuse)
-    monkeypatch.setattr(_threads, "_idle", [])
+    monkeypatch.setattr(threads, "_Worker", refuse)
+    monkeypatch.setattr(threads, "_idle", [])
     net = Network(SIZES)
     net.fit(*data, epochs=2, n_threads=16)
     net.predict(np.zeros((1000, 6)), n_threads=16)
@@ -1379,11 +1372,11 @@ def test_any_integer_is_a_number_of_threads(method, n_threads):
 @pytest.mark.compiled
 @pytest.mark.parametrize(("text", "expected"), [("", 3), ("2", 2), ("1", 1), ("100", 3)])
 def test_default_number_of_threads(text, expected, shared, rng, monkeypatch):
-    for name in _threads.LIMITS:
+    for name in threads.LIMITS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FASTBP_NUM_THREADS", text)
-    monkeypatch.setattr(_threads, "_allowed_cpus", lambda: 3)
-    monkeypatch.setattr(_threads, "_cgroup_quota", lambda root: None)
+    monkeypatch.setattr(threads, "_allowed_cpus", lambda: 3)
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda root: None)
     X, y = rng.normal(size=(900, 6)), rng.integers(0, 3, 900)
     net = Network(SIZES)
     for method in (net.fit, net.loss, net.score):
@@ -1433,7 +1426,7 @@ def test_rows_that_are_predicted_at_the_same_time_share_no_memory(rng, monkeypat
     """A second prediction begins within a first one; a third takes over what one of them had."""
     net, x = Network(SIZES), rng.random((1, 6), np.float32)
     net.logits(x)  # leaves memory for the next one
-    logits, memory = backprop.logits, []
+    logits, memory = parallel.logits, []
 
     def spy(*arguments):
         memory.append((arguments[3], arguments[5]))
@@ -1441,7 +1434,7 @@ def test_rows_that_are_predicted_at_the_same_time_share_no_memory(rng, monkeypat
             net.logits(x)
         logits(*arguments)
 
-    monkeypatch.setattr(backprop, "logits", spy)
+    monkeypatch.setattr(parallel, "logits", spy)
     found = net.logits(x), net.logits(x)
     np.testing.assert_array_equal(*found)
     assert len(memory) == 3
@@ -1462,7 +1455,7 @@ def test_what_is_remembered_of_a_silent_column_does_not_become_subnormal(optimiz
     for memory in (net._memory.velocity, net._memory.second):
         if memory is not None:
             memory *= np.float32(1e-35)  # as after some hundred steps
-    net.fit(X, y, epochs=backprop.FLUSH * 5 - 1, optimizer=optimizer)
+    net.fit(X, y, epochs=parallel.FLUSH * 5 - 1, optimizer=optimizer)
     smallest = np.finfo(np.float32).tiny
     for memory in (net.velocity, net.second_moment):
         assert ((memory == 0) | (abs(memory) >= smallest)).all()

@@ -11,7 +11,7 @@ from fastbp import _simd
 from fastbp._compile import inlined, kernel
 from fastbp._simd import flat, offset
 from fastbp._simd.tile import DESCENT_HEIGHTS, TILE_HEIGHT
-from fastbp.kernels import products
+from fastbp.kernels import _matmul
 
 EDGE = 70  # numbers before and after a matrix: more than any register may read past its end
 GAP = 5  # and between its rows
@@ -80,7 +80,7 @@ def add_products(a, b, count, rows, columns, c, first):
 def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
     """A tile."""
     places = first_of(w), w.row, first_of(velocity), velocity.row
-    _simd.descend(
+    _simd.sgd_update(
         *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
         *(first_of(b), b.row, *places),
         *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2], nesterov),
@@ -90,25 +90,25 @@ def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
 @kernel
 def turn(source, rows, columns, turned):
     """A square."""
-    _simd.turn(first_of(source), source.row, rows, columns, first_of(turned), turned.row)
+    _simd.transpose(first_of(source), source.row, rows, columns, first_of(turned), turned.row)
 
 
 @kernel
 def copy_block(b, count, columns, block):
     """A block of B."""
-    products.copy_block(first_of(b), b.row, count, columns, first_of(block))
+    _matmul.copy_block(first_of(b), b.row, count, columns, first_of(block))
 
 
 @kernel
 def block_length(n):
     """Terms of the blocks that n terms are cut into."""
-    return products.depth_of(n)
+    return _matmul.k_block_of(n)
 
 
 @kernel
 def descent_height(n):
     """Rows of a tile that descends."""
-    return _simd.descent_height(n)
+    return _simd.update_tile_height(n)
 
 
 def width_of(dtype):
@@ -220,7 +220,7 @@ def test_special_values_stay_in_their_row_and_column(value, dtype):
 
 
 def test_sums_are_cut_into_equal_blocks():
-    assert products.DEPTH == 128
+    assert _matmul.K_BLOCK == 128
     for n, length in ((1, 1), (127, 127), (128, 128), (129, 65), (256, 128), (257, 86), (385, 97)):
         assert block_length(n) == length
     for n in range(1, 1000):
@@ -324,4 +324,4 @@ def block_for(count, dtype):
 
 
 def test_block_of_each_size_fits_on_the_stack(dtype):
-    assert products.DEPTH * panel_width_of(dtype) <= products.BLOCK * width_of(dtype)
+    assert _matmul.K_BLOCK * panel_width_of(dtype) <= _matmul.BLOCK * width_of(dtype)

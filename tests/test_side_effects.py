@@ -28,10 +28,10 @@ from fastbp import (
     MLPClassifier,
     ModelFileError,
     Network,
-    _layout,
     convert,
     kernels,
 )
+from fastbp.backprop import layout
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -106,7 +106,7 @@ def with_a_checkpoint(net):
 
 
 def a_run(net):
-    data = _layout.make_data(X.astype("f"), Y, None, EVERY)
+    data = layout.make_data(X.astype("f"), Y, None, EVERY)
     with net.run(data, SGD().update(), 8, 2) as run:
         return run.n_steps
 

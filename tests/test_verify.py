@@ -11,7 +11,6 @@ import reference
 import tolerances
 from mpmath import mp
 
-from fastbp.verify import inputs as hard_inputs
 from fastbp.verify import report, ulp
 
 compiled = pytest.mark.compiled

@@ -2,12 +2,12 @@
 
 Numba has no vector type, and LLVM's own vectoriser gives up on short rows, on reductions (which it
 may not reorder) and on remainders.  Here a *lanes* value stands for one register's worth of
-numbers: ``LANES_BYTES`` of them, 16 float32 or 8 float64, or twice as many float64 where float32 is
+numbers: ``VECTOR_BYTES`` of them, 16 float32 or 8 float64, or twice as many float64 where float32 is
 widened.  LLVM splits lanes that are wider than the machine's registers, so one source serves
 AVX-512, AVX2 and NEON, and since every operation and its order is written out, the bits are the
 same on all of them.
 
-Each primitive is a plain Python function that states its meaning in NumPy (that body runs under
+Each intrinsic is a plain Python function that states its meaning in NumPy (that body runs under
 ``NUMBA_DISABLE_JIT=1``, with lanes as one-dimensional arrays) and, just above it, what it emits
 when compiled.  Like the kernels, primitives check nothing: ``load`` reads a whole register whatever
 the array's length.
@@ -16,32 +16,40 @@ the array's length.
 from fastbp._simd.arithmetic import (
     biased_power_of_two,
     binary_exponent,
+    fabs,
     fma,
-    larger,
-    magnitude,
+    fmax,
     not_below,
     polynomial,
     power_of_two,
     scaled_near,
     select,
-    square_root,
+    sqrt,
 )
-from fastbp._simd.atomics import count, count_below, publish, seen, wait_for
-from fastbp._simd.conversion import convert, fill, is_double, lane, pick, scalar, widen
+from fastbp._simd.atomics import fetch_add, fetch_add_below, load_acquire, store_release, wait_for
+from fastbp._simd.conversion import (
+    broadcast,
+    constant_for,
+    convert,
+    is_double,
+    lane,
+    scalar,
+    to_float64,
+)
 from fastbp._simd.memory import (
     at,
     flat,
     lanes_before,
     load,
-    load_first,
     load_like,
+    load_masked,
     offset,
     prefetch,
     put,
     row,
     stack_row,
     store,
-    store_first,
+    store_masked,
     width,
 )
 from fastbp._simd.reductions import (
@@ -57,12 +65,12 @@ from fastbp._simd.reductions import (
 from fastbp._simd.tile import (
     CHAIN,
     add_products,
-    descend,
-    descent_height,
     panel_width,
+    sgd_update,
     tile_height,
+    update_tile_height,
 )
-from fastbp._simd.transpose import load_transposed, store_transposed, turn
+from fastbp._simd.transpose import load_transposed, store_transposed, transpose
 from fastbp._simd.vector import lane_count
 
 __all__ = [
@@ -73,52 +81,52 @@ __all__ = [
     "at",
     "biased_power_of_two",
     "binary_exponent",
+    "broadcast",
+    "constant_for",
     "convert",
-    "count",
-    "count_below",
-    "descend",
-    "descent_height",
     "every_lane",
-    "fill",
+    "fabs",
+    "fetch_add",
+    "fetch_add_below",
     "first_lane",
     "flat",
     "fma",
+    "fmax",
     "is_double",
     "lane",
     "lane_count",
     "lanes_before",
-    "larger",
     "load",
-    "load_first",
+    "load_acquire",
     "load_like",
+    "load_masked",
     "load_transposed",
-    "magnitude",
     "max_lanes",
     "max_of_vectors",
     "not_below",
     "offset",
     "panel_width",
-    "pick",
     "polynomial",
     "power_of_two",
     "prefetch",
-    "publish",
     "put",
     "row",
     "scalar",
     "scaled_near",
-    "seen",
     "select",
-    "square_root",
+    "sgd_update",
+    "sqrt",
     "stack_row",
     "store",
-    "store_first",
+    "store_masked",
+    "store_release",
     "store_transposed",
     "sum_lanes",
     "sum_of_vectors",
     "tile_height",
-    "turn",
+    "to_float64",
+    "transpose",
+    "update_tile_height",
     "wait_for",
-    "widen",
     "width",
 ]

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numba.core import cgutils, types
 
-from fastbp._simd.intrinsics import elementwise, mask_lanes, primitive, same_lanes, teach_operator
-from fastbp._simd.vector import Lanes, as_lanes, call_intrinsic, constant, int_type
+from fastbp._simd.intrinsics import elementwise, intrinsic, mask_type, register_operator, same_type
+from fastbp._simd.vector import Vector, as_vector, call_intrinsic, constant, int_type
 
-teach_operator(operator.add, lambda b, x, y: b.fadd(x, y), same_lanes)
-teach_operator(operator.sub, lambda b, x, y: b.fsub(x, y), same_lanes)
-teach_operator(operator.mul, lambda b, x, y: b.fmul(x, y), same_lanes)
-teach_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), same_lanes)
-teach_operator(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), mask_lanes)
-teach_operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), mask_lanes)
-teach_operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), mask_lanes)
+register_operator(operator.add, lambda b, x, y: b.fadd(x, y), same_type)
+register_operator(operator.sub, lambda b, x, y: b.fsub(x, y), same_type)
+register_operator(operator.mul, lambda b, x, y: b.fmul(x, y), same_type)
+register_operator(operator.truediv, lambda b, x, y: b.fdiv(x, y), same_type)
+register_operator(operator.lt, lambda b, x, y: b.fcmp_ordered("<", x, y), mask_type)
+register_operator(operator.le, lambda b, x, y: b.fcmp_ordered("<=", x, y), mask_type)
+register_operator(operator.eq, lambda b, x, y: b.fcmp_ordered("==", x, y), mask_type)
 
 
-@primitive(
-    elementwise(lambda b, x, y, z: call_intrinsic(b, "llvm.fma", x.type, [x, y, z]), same_lanes, 3)
+@intrinsic(
+    elementwise(lambda b, x, y, z: call_intrinsic(b, "llvm.fma", x.type, [x, y, z]), same_type, 3)
 )
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
@@ -30,20 +30,20 @@ def fma(x: Any, y: Any, z: Any) -> Any:
     return exact.astype(dtype)[()]
 
 
-@primitive(elementwise(lambda b, x: call_intrinsic(b, "llvm.fabs", x.type, [x]), same_lanes, 1))
-def magnitude(x: Any) -> Any:
+@intrinsic(elementwise(lambda b, x: call_intrinsic(b, "llvm.fabs", x.type, [x]), same_type, 1))
+def fabs(x: Any) -> Any:
     """|x|."""
     return np.abs(x)
 
 
-@primitive(elementwise(lambda b, x: call_intrinsic(b, "llvm.sqrt", x.type, [x]), same_lanes, 1))
-def square_root(x: Any) -> Any:
+@intrinsic(elementwise(lambda b, x: call_intrinsic(b, "llvm.sqrt", x.type, [x]), same_type, 1))
+def sqrt(x: Any) -> Any:
     """The square root of x, correctly rounded."""
     return np.sqrt(x)
 
 
-@primitive(elementwise(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), same_lanes, 2))
-def larger(x: Any, y: Any) -> Any:
+@intrinsic(elementwise(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), same_type, 2))
+def fmax(x: Any, y: Any) -> Any:
     """``x`` where x > y, else ``y``: a NaN in ``x`` is passed over.
 
     Unlike a maximum that minds NaN, this is one instruction.
@@ -51,27 +51,27 @@ def larger(x: Any, y: Any) -> Any:
     return np.where(x > y, x, y)[()]
 
 
-@primitive(elementwise(lambda b, x, y: b.fcmp_unordered(">=", x, y), mask_lanes, 2))
+@intrinsic(elementwise(lambda b, x, y: b.fcmp_unordered(">=", x, y), mask_type, 2))
 def not_below(x: Any, y: Any) -> Any:
     """A mask: not x < y, which is set for NaN."""
     return ~(x < y)
 
 
 def _emit_select(_typing: Any, mask: Any, x: Any, y: Any) -> Any:
-    lanes = x if isinstance(x, Lanes) else y
-    if not isinstance(lanes, Lanes):
+    lanes = x if isinstance(x, Vector) else y
+    if not isinstance(lanes, Vector):
         return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         m, u, v = args
-        u = as_lanes(context, builder, lanes, u, sig.args[1])
-        v = as_lanes(context, builder, lanes, v, sig.args[2])
+        u = as_vector(context, builder, lanes, u, sig.args[1])
+        v = as_vector(context, builder, lanes, v, sig.args[2])
         return builder.select(m, u, v)
 
     return lanes(mask, x, y), codegen
 
 
-@primitive(_emit_select)
+@intrinsic(_emit_select)
 def select(mask: Any, x: Any, y: Any) -> Any:
     """``x`` where the mask is set, else ``y``."""
     dtype = np.result_type(*(v for v in (x, y) if type(v) is not float))
@@ -98,7 +98,7 @@ def _emit_polynomial(_typing: Any, x: Any, single: Any, double: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         terms = [
-            as_lanes(context, builder, x, c, tuple_type.dtype)
+            as_vector(context, builder, x, c, tuple_type.dtype)
             for c in cgutils.unpack_tuple(builder, args[chosen], len(tuple_type))
         ]
 
@@ -110,14 +110,14 @@ def _emit_polynomial(_typing: Any, x: Any, single: Any, double: Any) -> Any:
     return x(x, single, double), codegen
 
 
-@primitive(_emit_polynomial)
+@intrinsic(_emit_polynomial)
 def polynomial(x: Any, single: Any, double: Any) -> Any:
     """c0 + c1 x + c2 x**2 + ... with the coefficients for x's dtype, in fused multiply-adds."""
     terms = [x.dtype.type(c) for c in (single if x.dtype == np.float32 else double)]
     return _estrin(terms, x, fma, lambda u: u * u)
 
 
-def _mantissa_bits(lanes: Lanes) -> int:
+def _mantissa_bits(lanes: Vector) -> int:
     return 23 if lanes.dtype == types.float32 else 52
 
 
@@ -126,7 +126,7 @@ def _emit_power_of_two(_typing: Any, shifted: Any, step: Any) -> Any:
         ints = int_type(shifted)
         bits = _mantissa_bits(shifted)
         bias = {23: 127, 52: 1023}[bits]
-        steps = as_lanes(context, builder, shifted, args[1], sig.args[1])
+        steps = as_vector(context, builder, shifted, args[1], sig.args[1])
         # saturating: a NaN, whose lanes come out as NaN anyway, must not be undefined behaviour
         kinds = [f"v{shifted.count}{t}" if shifted.count > 1 else t for t in _int_and_float(bits)]
         whole = call_intrinsic(builder, "llvm.fptosi.sat", ints, [steps], ".".join(kinds))
@@ -150,7 +150,7 @@ def _python_bits(x: Any) -> tuple[Any, type, int]:
     return np.asarray(x).view(kind), kind, shift
 
 
-@primitive(_emit_power_of_two)
+@intrinsic(_emit_power_of_two)
 def power_of_two(shifted: Any, step: Any) -> Any:
     """2**(n + step), where ``shifted`` is 1.5 * 2**(mantissa bits) + n.
 
@@ -174,7 +174,7 @@ def _emit_biased_power_of_two(_typing: Any, shifted: Any) -> Any:
     return shifted(shifted), codegen
 
 
-@primitive(_emit_biased_power_of_two)
+@intrinsic(_emit_biased_power_of_two)
 def biased_power_of_two(shifted: Any) -> Any:
     """2**n, where ``shifted`` is 1.5 * 2**(mantissa bits) + n + the exponent's bias.
 
@@ -202,7 +202,7 @@ def _emit_scaled_near(_typing: Any, x: Any, y: Any) -> Any:
     return result(x, y), codegen
 
 
-@primitive(_emit_scaled_near)
+@intrinsic(_emit_scaled_near)
 def scaled_near(x: Any, y: Any) -> Any:
     """k, and 2**k x within a factor of 1.51 of y; x and y are float64, positive and normal.
 
@@ -226,7 +226,7 @@ def _emit_binary_exponent(_typing: Any, x: Any) -> Any:
     return x(x), codegen
 
 
-@primitive(_emit_binary_exponent)
+@intrinsic(_emit_binary_exponent)
 def binary_exponent(x: Any) -> Any:
     """The n with sqrt(1/2) <= x / 2**n < sqrt(2), as a float; x positive and normal."""
     bits, kind, shift = _python_bits(x)

@@ -6,14 +6,14 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastbp._simd.intrinsics import primitive
+from fastbp._simd.intrinsics import intrinsic
 from fastbp._simd.vector import INT32, INT64, constant
 
 # Looks at a counter before the processor is offered to others: some 10 microseconds
 PATIENCE = 256
 
 
-def _emit_count(_typing: Any, counters: Any, k: Any) -> Any:
+def _emit_fetch_add(_typing: Any, counters: Any, k: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = builder.gep(args[0], [args[1]])
         return builder.atomic_rmw("add", place, constant(INT64, 1), "seq_cst")
@@ -21,15 +21,15 @@ def _emit_count(_typing: Any, counters: Any, k: Any) -> Any:
     return types.int64(counters, types.intp), codegen
 
 
-@primitive(_emit_count)
-def count(counters: Any, k: Any) -> int:
+@intrinsic(_emit_fetch_add)
+def fetch_add(counters: Any, k: Any) -> int:
     """Add 1 to counter ``k``; return what it was."""
     before = int(counters[k])
     counters[k] += 1
     return before
 
 
-def _emit_count_below(_typing: Any, counters: Any, k: Any, bound: Any) -> Any:
+def _emit_fetch_add_below(_typing: Any, counters: Any, k: Any, bound: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = builder.gep(args[0], [args[1]])
         first = builder.load_atomic(place, "monotonic", 8)
@@ -55,26 +55,26 @@ def _emit_count_below(_typing: Any, counters: Any, k: Any, bound: Any) -> Any:
     return types.int64(counters, types.intp, types.int64), codegen
 
 
-@primitive(_emit_count_below)
-def count_below(counters: Any, k: Any, bound: Any) -> int:
+@intrinsic(_emit_fetch_add_below)
+def fetch_add_below(counters: Any, k: Any, bound: Any) -> int:
     """Add 1 to counter ``k`` and return what it was, if that is below ``bound``; else -1."""
-    return count(counters, k) if counters[k] < bound else -1
+    return fetch_add(counters, k) if counters[k] < bound else -1
 
 
-def _emit_seen(_typing: Any, counters: Any, k: Any) -> Any:
+def _emit_load_acquire(_typing: Any, counters: Any, k: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
 
     return types.int64(counters, types.intp), codegen
 
 
-@primitive(_emit_seen)
-def seen(counters: Any, k: Any) -> int:
+@intrinsic(_emit_load_acquire)
+def load_acquire(counters: Any, k: Any) -> int:
     """Counter ``k``, and with it all that was written before it was published."""
     return int(counters[k])
 
 
-def _emit_publish(_typing: Any, counters: Any, k: Any, value: Any) -> Any:
+def _emit_store_release(_typing: Any, counters: Any, k: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
         return context.get_dummy_value()
@@ -82,8 +82,8 @@ def _emit_publish(_typing: Any, counters: Any, k: Any, value: Any) -> Any:
     return types.void(counters, types.intp, types.int64), codegen
 
 
-@primitive(_emit_publish)
-def publish(counters: Any, k: Any, value: Any) -> None:
+@intrinsic(_emit_store_release)
+def store_release(counters: Any, k: Any, value: Any) -> None:
     """Set counter ``k``: who has seen it sees all that was written before."""
     counters[k] = value
 
@@ -136,7 +136,7 @@ def _emit_wait_for(_typing: Any, counters: Any, k: Any, value: Any) -> Any:
     return types.void(counters, types.intp, types.int64), codegen
 
 
-@primitive(_emit_wait_for)
+@intrinsic(_emit_wait_for)
 def wait_for(counters: Any, k: Any, value: Any) -> None:
     """Return once counter ``k`` has reached ``value``, by another thread's doing."""
     assert counters[k] >= value, "plain Python runs on one thread"

@@ -6,15 +6,15 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from fastbp._simd.intrinsics import primitive
-from fastbp._simd.vector import Lanes, as_lanes, constant, ir_type, lane_count, register_of
+from fastbp._simd.intrinsics import intrinsic
+from fastbp._simd.vector import Vector, as_vector, constant, ir_type, lane_count, register_of
 
 
 def _emit_lane(_typing: Any, x: Any) -> Any:
-    return Lanes(x, 1)(x), lambda context, builder, sig, args: args[0]
+    return Vector(x, 1)(x), lambda context, builder, sig, args: args[0]
 
 
-@primitive(_emit_lane)
+@intrinsic(_emit_lane)
 def lane(x: Any) -> Any:
     """One scalar as lanes, so that the same code serves scalars (and loops over them vectorise)."""
     return x
@@ -24,29 +24,29 @@ def _emit_scalar(_typing: Any, x: Any) -> Any:
     return x.dtype(x), lambda context, builder, sig, args: args[0]
 
 
-@primitive(_emit_scalar)
+@intrinsic(_emit_scalar)
 def scalar(x: Any) -> Any:
     """The scalar in a single lane."""
     return x
 
 
-def _emit_fill(_typing: Any, array: Any, x: Any) -> Any:
+def _emit_broadcast(_typing: Any, array: Any, x: Any) -> Any:
     lanes = register_of(array)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return as_lanes(context, builder, lanes, args[1], sig.args[1])
+        return as_vector(context, builder, lanes, args[1], sig.args[1])
 
     return lanes(array, x), codegen
 
 
-@primitive(_emit_fill)
-def fill(array: Any, x: Any) -> Any:
+@intrinsic(_emit_broadcast)
+def broadcast(array: Any, x: Any) -> Any:
     """``x`` in all lanes of a register of the array's dtype."""
     return np.full(lane_count(array.dtype), x, array.dtype)
 
 
-def _emit_widen(_typing: Any, x: Any) -> Any:
-    wide = Lanes(types.float64, x.count)
+def _emit_to_float64(_typing: Any, x: Any) -> Any:
+    wide = Vector(types.float64, x.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return args[0] if x.dtype == types.float64 else builder.fpext(args[0], ir_type(wide))
@@ -54,14 +54,14 @@ def _emit_widen(_typing: Any, x: Any) -> Any:
     return wide(x), codegen
 
 
-@primitive(_emit_widen)
-def widen(x: Any) -> Any:
+@intrinsic(_emit_to_float64)
+def to_float64(x: Any) -> Any:
     """The same lanes in float64."""
     return x.astype(np.float64)
 
 
 def _emit_convert(_typing: Any, x: Any, like: Any) -> Any:
-    converted = Lanes(like.dtype, x.count)
+    converted = Vector(like.dtype, x.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if like.dtype == x.dtype:
@@ -72,13 +72,13 @@ def _emit_convert(_typing: Any, x: Any, like: Any) -> Any:
     return converted(x, like), codegen
 
 
-@primitive(_emit_convert)
+@intrinsic(_emit_convert)
 def convert(x: Any, like: Any) -> Any:
     """The same lanes, rounded where need be to the dtype of the row, array or lanes ``like``."""
     return x.astype(like.dtype)
 
 
-def _emit_pick(_typing: Any, like: Any, single: Any, double: Any) -> Any:
+def _emit_constant_for(_typing: Any, like: Any, single: Any, double: Any) -> Any:
     chosen = 1 if like.dtype == types.float32 else 2
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -87,8 +87,8 @@ def _emit_pick(_typing: Any, like: Any, single: Any, double: Any) -> Any:
     return like.dtype(like, single, double), codegen
 
 
-@primitive(_emit_pick)
-def pick(like: Any, single: Any, double: Any) -> Any:
+@intrinsic(_emit_constant_for)
+def constant_for(like: Any, single: Any, double: Any) -> Any:
     """The constant for the dtype of ``like``: ``single`` for float32, ``double`` for float64."""
     return np.float32(single) if like.dtype == np.float32 else np.float64(double)
 
@@ -100,7 +100,7 @@ def _emit_is_double(_typing: Any, like: Any) -> Any:
     )
 
 
-@primitive(_emit_is_double)
+@intrinsic(_emit_is_double)
 def is_double(like: Any) -> bool:
     """Whether the dtype is float64, known when compiling: the other branch leaves no trace."""
     return bool(like.dtype == np.float64)

@@ -13,10 +13,10 @@ from numba.core.typing.templates import (
     signature,
 )
 
-from fastbp._simd.vector import Lanes, as_lanes
+from fastbp._simd.vector import Vector, as_vector
 
 
-def primitive(emit: Callable[..., Any], prefer_literal: bool = False) -> Callable[..., Any]:
+def intrinsic(emit: Callable[..., Any], prefer_literal: bool = False) -> Callable[..., Any]:
     """Compile calls of the decorated Python function into what ``emit`` writes."""
 
     def bind(meaning: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,19 +30,20 @@ def primitive(emit: Callable[..., Any], prefer_literal: bool = False) -> Callabl
     return bind
 
 
-def elementwise(write: Callable[..., Any], result: Callable[[Lanes], Lanes], arity: int) -> Any:
+def elementwise(write: Callable[..., Any], result: Callable[[Vector], Vector], arity: int) -> Any:
     """``emit`` of an operation on equal lanes, any of which may be given as a scalar."""
 
     def emit(*operands: Any) -> Any:
         lanes = next(
-            (t for t in operands if isinstance(t, Lanes) and t.dtype != types.boolean), None
+            (t for t in operands if isinstance(t, Vector) and t.dtype != types.boolean), None
         )
         if lanes is None:
             return None
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             values = [
-                as_lanes(context, builder, lanes, v, t) for v, t in zip(args, sig.args, strict=True)
+                as_vector(context, builder, lanes, v, t)
+                for v, t in zip(args, sig.args, strict=True)
             ]
             return write(builder, *values)
 
@@ -56,15 +57,17 @@ def elementwise(write: Callable[..., Any], result: Callable[[Lanes], Lanes], ari
     }[arity]
 
 
-def same_lanes(lanes: Lanes) -> Lanes:
+def same_type(lanes: Vector) -> Vector:
     return lanes
 
 
-def mask_lanes(lanes: Lanes) -> Lanes:
-    return Lanes(types.boolean, lanes.count)
+def mask_type(lanes: Vector) -> Vector:
+    return Vector(types.boolean, lanes.count)
 
 
-def teach_operator(op: Any, write: Callable[..., Any], result: Callable[[Lanes], Lanes]) -> None:
+def register_operator(
+    op: Any, write: Callable[..., Any], result: Callable[[Vector], Vector]
+) -> None:
     """Teach Numba the Python operator ``op`` on lanes."""
     emit = elementwise(write, result, 2)
 
@@ -73,7 +76,7 @@ def teach_operator(op: Any, write: Callable[..., Any], result: Callable[[Lanes],
         metadata: ClassVar[dict[str, str]] = {"target": "cpu"}
 
         def generic(self, args: Any, kws: Any) -> Any:
-            if kws or not any(isinstance(t, Lanes) for t in args):
+            if kws or not any(isinstance(t, Vector) for t in args):
                 return None
             made = emit(self.context, *args)
             return made and made[0]
@@ -83,5 +86,5 @@ def teach_operator(op: Any, write: Callable[..., Any], result: Callable[[Lanes],
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit(None, *sig.args)[1](context, builder, sig, args)
 
-    for kinds in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+    for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
         lower_builtin(op, *kinds)(lower)

@@ -6,14 +6,14 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastbp._simd.intrinsics import primitive
+from fastbp._simd.intrinsics import intrinsic
 from fastbp._simd.vector import (
     INT32,
     INT64,
-    LANES_BYTES,
-    Lanes,
+    VECTOR_BYTES,
     Row,
-    as_lanes,
+    Vector,
+    as_vector,
     call_intrinsic,
     constant,
     ir_type,
@@ -40,7 +40,7 @@ def _emit_row(_typing: Any, array: Any, i: Any) -> Any:
     return Row(array.dtype)(array, types.intp), codegen
 
 
-@primitive(_emit_row)
+@intrinsic(_emit_row)
 def row(array: Any, i: Any) -> Any:
     """Row ``i`` of a two-dimensional array."""
     return array[i]
@@ -53,7 +53,7 @@ def _emit_flat(_typing: Any, array: Any) -> Any:
     return Row(array.dtype)(array), codegen
 
 
-@primitive(_emit_flat)
+@intrinsic(_emit_flat)
 def flat(array: Any) -> Any:
     """All numbers of a contiguous array as one row."""
     return array.reshape(-1)
@@ -66,13 +66,13 @@ def _emit_stack_row(_typing: Any, like: Any, registers: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         scratch = cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
-        scratch.align = LANES_BYTES  # no vector of it lies across two cache lines
+        scratch.align = VECTOR_BYTES  # no vector of it lies across two cache lines
         return scratch
 
     return Row(like.dtype)(like, registers), codegen
 
 
-@primitive(_emit_stack_row, prefer_literal=True)
+@intrinsic(_emit_stack_row, prefer_literal=True)
 def stack_row(like: Any, registers: Any) -> Any:
     """A scratch row of ``registers`` (a literal) on the stack; it must not leave the function."""
     return np.zeros(registers * lane_count(like.dtype), like.dtype)
@@ -96,7 +96,7 @@ def _emit_prefetch(_typing: Any, row: Any, k: Any, written: Any, level: Any) -> 
     return types.void(row, types.intp, written, level), codegen
 
 
-@primitive(_emit_prefetch, prefer_literal=True)
+@intrinsic(_emit_prefetch, prefer_literal=True)
 def prefetch(row: Any, k: Any, written: Any, level: Any) -> None:
     """Ask for the cache line of ``row[k]``, which need not exist.
 
@@ -110,7 +110,7 @@ def _emit_at(_typing: Any, row: Any, k: Any) -> Any:
     )
 
 
-@primitive(_emit_at)
+@intrinsic(_emit_at)
 def at(row: Any, k: Any) -> Any:
     """The scalar ``row[k]``."""
     return row[k]
@@ -125,7 +125,7 @@ def _emit_put(_typing: Any, row: Any, k: Any, x: Any) -> Any:
     return types.void(row, types.intp, x), codegen
 
 
-@primitive(_emit_put)
+@intrinsic(_emit_put)
 def put(row: Any, k: Any, x: Any) -> None:
     """``row[k] = x``, converted to the row's dtype."""
     row[k] = x
@@ -136,7 +136,7 @@ def _emit_width(_typing: Any, array: Any) -> Any:
     return types.intp(array), lambda context, builder, sig, args: constant(INT64, count)
 
 
-@primitive(_emit_width)
+@intrinsic(_emit_width)
 def width(array: Any) -> int:
     """Numbers of the array's dtype in one register."""
     return lane_count(array.dtype)
@@ -152,7 +152,7 @@ def read_vector(builder: Any, row: Any, start: Any, vector: Any) -> Any:
     return loaded
 
 
-def read_lanes(builder: Any, row: Any, start: Any, lanes: Lanes) -> Any:
+def read_lanes(builder: Any, row: Any, start: Any, lanes: Vector) -> Any:
     return read_vector(builder, row, start, ir_type(lanes))
 
 
@@ -200,7 +200,7 @@ def _emit_load(_typing: Any, row: Any, start: Any) -> Any:
     return lanes(row, types.intp), codegen
 
 
-@primitive(_emit_load)
+@intrinsic(_emit_load)
 def load(row: Any, start: Any) -> Any:
     """One register from ``row[start:]``."""
     count = lane_count(row.dtype)
@@ -209,7 +209,7 @@ def load(row: Any, start: Any) -> Any:
 
 
 def _emit_load_like(_typing: Any, row: Any, start: Any, like: Any) -> Any:
-    lanes = Lanes(row.dtype, like.count)
+    lanes = Vector(row.dtype, like.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return read_lanes(builder, args[0], args[1], lanes)
@@ -217,27 +217,27 @@ def _emit_load_like(_typing: Any, row: Any, start: Any, like: Any) -> Any:
     return lanes(row, types.intp, like), codegen
 
 
-@primitive(_emit_load_like)
+@intrinsic(_emit_load_like)
 def load_like(row: Any, start: Any, like: Any) -> Any:
     """As many lanes as ``like`` has from ``row[start:]``."""
     assert 0 <= start <= row.size - like.size
     return row[start : start + like.size].copy()
 
 
-def _emit_load_first(_typing: Any, row: Any, start: Any, count: Any, fill: Any) -> Any:
+def _emit_load_masked(_typing: Any, row: Any, start: Any, count: Any, fill: Any) -> Any:
     lanes = register_of(row)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.gep(args[0], [args[1]])
         mask = first_lanes(builder, args[2], lanes.count)
-        filled = as_lanes(context, builder, lanes, args[3], sig.args[3])
+        filled = as_vector(context, builder, lanes, args[3], sig.args[3])
         return masked_load(builder, pointer, mask, filled)
 
     return lanes(row, types.intp, types.intp, fill), codegen
 
 
-@primitive(_emit_load_first)
-def load_first(row: Any, start: Any, count: Any, fill: Any) -> Any:
+@intrinsic(_emit_load_masked)
+def load_masked(row: Any, start: Any, count: Any, fill: Any) -> Any:
     """``row[start:start + count]``, or a whole register of it; ``fill`` in the lanes left over."""
     lanes = np.full(lane_count(row.dtype), fill, row.dtype)
     held = row[start : start + min(count, lanes.size)]
@@ -254,14 +254,14 @@ def _emit_store(_typing: Any, row: Any, start: Any, x: Any) -> Any:
     return types.void(row, types.intp, x), codegen
 
 
-@primitive(_emit_store)
+@intrinsic(_emit_store)
 def store(row: Any, start: Any, x: Any) -> None:
     """Write the lanes to ``row[start:]``."""
     assert 0 <= start <= row.size - x.size
     row[start : start + x.size] = x
 
 
-def _emit_store_first(_typing: Any, row: Any, start: Any, x: Any, count: Any) -> Any:
+def _emit_store_masked(_typing: Any, row: Any, start: Any, x: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.gep(args[0], [args[1]])
         masked_store(builder, args[2], pointer, first_lanes(builder, args[3], x.count))
@@ -270,8 +270,8 @@ def _emit_store_first(_typing: Any, row: Any, start: Any, x: Any, count: Any) ->
     return types.void(row, types.intp, x, types.intp), codegen
 
 
-@primitive(_emit_store_first)
-def store_first(row: Any, start: Any, x: Any, count: Any) -> None:
+@intrinsic(_emit_store_masked)
+def store_masked(row: Any, start: Any, x: Any, count: Any) -> None:
     """Write the first ``count`` lanes (all, where there are fewer) to ``row[start:]``."""
     count = min(count, x.size)
     assert 0 <= start <= row.size - count
@@ -282,14 +282,14 @@ def _emit_offset(_typing: Any, row: Any, k: Any) -> Any:
     return row(row, types.intp), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
 
 
-@primitive(_emit_offset)
+@intrinsic(_emit_offset)
 def offset(row: Any, k: Any) -> Any:
     """The rest of a row, from number ``k`` on."""
     return row[k:]
 
 
 def _emit_lanes_before(_typing: Any, like: Any, count: Any) -> Any:
-    mask = Lanes(types.boolean, like.count)
+    mask = Vector(types.boolean, like.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return first_lanes(builder, args[1], like.count)
@@ -297,7 +297,7 @@ def _emit_lanes_before(_typing: Any, like: Any, count: Any) -> Any:
     return mask(like, types.intp), codegen
 
 
-@primitive(_emit_lanes_before)
+@intrinsic(_emit_lanes_before)
 def lanes_before(like: Any, count: Any) -> Any:
     """A mask for the lanes of ``like``: the first ``count`` are set; none for a count below one."""
     return np.arange(like.size) < count

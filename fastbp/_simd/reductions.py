@@ -7,10 +7,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from fastbp._simd.arithmetic import larger
-from fastbp._simd.intrinsics import primitive
+from fastbp._simd.arithmetic import fmax
+from fastbp._simd.intrinsics import intrinsic
 from fastbp._simd.memory import read_lanes
-from fastbp._simd.vector import INT32, INT64, Lanes, constant, ir_type, lane_count, register_of
+from fastbp._simd.vector import INT32, INT64, Vector, constant, ir_type, lane_count, register_of
 
 
 def _fold(builder: Any, parts: Any, combine: Callable[[Any, Any], Any]) -> Any:
@@ -70,12 +70,12 @@ def _larger_of(builder: Any, x: Any, y: Any) -> Any:
 
 
 def _emit_sum_lanes(_typing: Any, total: Any, lost: Any) -> Any:
-    result = types.UniTuple(Lanes(types.float64, 1), 2)
+    result = types.UniTuple(Vector(types.float64, 1), 2)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if total.dtype == types.float32:
             # float64 holds sums of float32 with digits to spare
-            wide = ir_type(Lanes(types.float64, total.count))
+            wide = ir_type(Vector(types.float64, total.count))
             heads = builder.fadd(builder.fpext(args[0], wide), builder.fpext(args[1], wide))
             parts = _fold(builder, (heads,), lambda u, v: (builder.fadd(u[0], v[0]),))
             pair = [parts[0], constant(ir.DoubleType(), 0.0)]
@@ -86,7 +86,7 @@ def _emit_sum_lanes(_typing: Any, total: Any, lost: Any) -> Any:
     return result(total, lost), codegen
 
 
-@primitive(_emit_sum_lanes)
+@intrinsic(_emit_sum_lanes)
 def sum_lanes(total: Any, lost: Any) -> Any:
     """Sum of all lanes of an unevaluated sum ``total + lost``: two float64 of a single lane."""
     head, low = total.astype(np.float64), lost.astype(np.float64)
@@ -116,7 +116,7 @@ def _emit_add_sums(
     return result(like, total, lost, part, part_lost), codegen
 
 
-@primitive(_emit_add_sums)
+@intrinsic(_emit_add_sums)
 def add_sums(like: Any, total: Any, lost: Any, part: Any, part_lost: Any) -> Any:
     """Add two float64 sums (total, lost) of numbers of the dtype of ``like``.
 
@@ -131,7 +131,7 @@ def add_sums(like: Any, total: Any, lost: Any, part: Any, part_lost: Any) -> Any
 
 
 def _emit_sum_of_vectors(_typing: Any, like: Any, scratch: Any) -> Any:
-    wide = Lanes(types.float64, register_of(like).count)
+    wide = Vector(types.float64, register_of(like).count)
     result = types.UniTuple(wide, 2)
     exact = like.dtype == types.float64
 
@@ -153,7 +153,7 @@ def _emit_sum_of_vectors(_typing: Any, like: Any, scratch: Any) -> Any:
     return result(like, scratch), codegen
 
 
-@primitive(_emit_sum_of_vectors)
+@intrinsic(_emit_sum_of_vectors)
 def sum_of_vectors(like: Any, scratch: Any) -> Any:
     """The sum of the lanes of each float64 sum (total, lost) in the scratch row, one a lane.
 
@@ -179,11 +179,11 @@ def _emit_max_lanes(_typing: Any, x: Any) -> Any:
     return x.dtype(x), codegen
 
 
-@primitive(_emit_max_lanes)
+@intrinsic(_emit_max_lanes)
 def max_lanes(x: Any) -> Any:
-    """Largest lane, by halves (see ``larger`` for NaN)."""
+    """Largest lane, by halves (see ``fmax`` for NaN)."""
     while x.size > 1:
-        x = larger(x[: x.size // 2], x[x.size // 2 :])
+        x = fmax(x[: x.size // 2], x[x.size // 2 :])
     return x[0]
 
 
@@ -200,16 +200,16 @@ def _emit_max_of_vectors(_typing: Any, scratch: Any) -> Any:
     return lanes(scratch), codegen
 
 
-@primitive(_emit_max_of_vectors)
+@intrinsic(_emit_max_of_vectors)
 def max_of_vectors(scratch: Any) -> Any:
     """The largest lane of each vector in the scratch row, one a lane.
 
-    There are as many vectors as one has lanes; see `larger` for NaN.
+    There are as many vectors as one has lanes; see `fmax` for NaN.
     """
     count = lane_count(scratch.dtype)
     x = scratch[: count * count].reshape(count, count).T
     while len(x) > 1:
-        x = larger(x[: len(x) // 2], x[len(x) // 2 :])
+        x = fmax(x[: len(x) // 2], x[len(x) // 2 :])
     return x[0]
 
 
@@ -221,7 +221,7 @@ def _emit_any_lane(_typing: Any, mask: Any) -> Any:
     return types.boolean(mask), codegen
 
 
-@primitive(_emit_any_lane)
+@intrinsic(_emit_any_lane)
 def any_lane(mask: Any) -> Any:
     """Whether the mask is set anywhere."""
     return bool(np.any(mask))
@@ -235,7 +235,7 @@ def _emit_every_lane(_typing: Any, mask: Any) -> Any:
     return types.boolean(mask), codegen
 
 
-@primitive(_emit_every_lane)
+@intrinsic(_emit_every_lane)
 def every_lane(mask: Any) -> bool:
     """Whether the mask is set everywhere."""
     return bool(np.all(mask))
@@ -250,7 +250,7 @@ def _emit_first_lane(_typing: Any, mask: Any) -> Any:
     return types.intp(mask), codegen
 
 
-@primitive(_emit_first_lane)
+@intrinsic(_emit_first_lane)
 def first_lane(mask: Any) -> int:
     """Number of the first lane that is set; of all lanes if none is."""
     return int(np.argmax(mask)) if np.any(mask) else mask.size

@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 
 from fastbp._simd.arithmetic import fma
-from fastbp._simd.intrinsics import primitive
+from fastbp._simd.intrinsics import intrinsic
 from fastbp._simd.memory import (
     first_lanes,
     masked_load,
@@ -33,7 +33,7 @@ from fastbp._simd.memory import (
 )
 from fastbp._simd.vector import (
     INT64,
-    Lanes,
+    Vector,
     call_intrinsic,
     constant,
     ir_type,
@@ -74,7 +74,7 @@ DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TIL
 
 
 def _tile_function(
-    module: Any, lanes: Lanes, name: str, heights: Any, kinds: list[Any], finish: Any
+    module: Any, lanes: Vector, name: str, heights: Any, kinds: list[Any], finish: Any
 ) -> Any:
     """Tiles of these heights and of every width, as one function of the module.
 
@@ -278,7 +278,7 @@ def _emit_add_products(
     return types.void(*operands, read, n, written, n, updated, n, c, n, types.boolean), codegen
 
 
-@primitive(_emit_add_products)
+@intrinsic(_emit_add_products)
 def add_products(
     a: Any,
     a_row: Any,
@@ -381,7 +381,7 @@ def _finish_descent(
                         update(lambda flag, yes, no, k=known: yes() if k[flag] else no())
 
 
-def _emit_descend(
+def _emit_sgd_update(
     _typing: Any,
     a: Any,
     a_row: Any,
@@ -408,10 +408,10 @@ def _emit_descend(
     lanes = register_of(a)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number, pointer = ir_type(Lanes(a.dtype, 1)), args[0].type
+        number, pointer = ir_type(Vector(a.dtype, 1)), args[0].type
         kinds = [pointer, pointer, INT64, number, number, number, BIT]
         function = _tile_function(
-            builder.module, lanes, "descend", DESCENT_HEIGHTS, kinds, _finish_descent
+            builder.module, lanes, "sgd_update", DESCENT_HEIGHTS, kinds, _finish_descent
         )
         builder.call(function, args)
         return context.get_dummy_value()
@@ -421,8 +421,8 @@ def _emit_descend(
     return types.void(*operands, *asked, w, velocity, n, x, x, x, types.boolean), codegen
 
 
-@primitive(_emit_descend)
-def descend(
+@intrinsic(_emit_sgd_update)
+def sgd_update(
     a: Any,
     a_row: Any,
     a_k: Any,
@@ -449,7 +449,7 @@ def descend(
 
     With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  The gradient stays in
     registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.  ``rows``
-    is a `descent_height`.
+    is a `update_tile_height`.
     """
     eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
     for r in range(rows):
@@ -465,13 +465,13 @@ def _emit_tile_height(_typing: Any) -> Any:
     return types.intp(), lambda context, builder, sig, args: constant(INT64, TILE_HEIGHT)
 
 
-@primitive(_emit_tile_height)
+@intrinsic(_emit_tile_height)
 def tile_height() -> int:
     """Rows that a tile can hold."""
     return TILE_HEIGHT
 
 
-def _emit_descent_height(_typing: Any, rows: Any) -> Any:
+def _emit_update_tile_height(_typing: Any, rows: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         height = constant(INT64, DESCENT_HEIGHTS[-1])
         for candidate in reversed(DESCENT_HEIGHTS[:-1]):
@@ -482,9 +482,9 @@ def _emit_descent_height(_typing: Any, rows: Any) -> Any:
     return types.intp(types.intp), codegen
 
 
-@primitive(_emit_descent_height)
-def descent_height(rows: Any) -> int:
-    """Rows of the tallest tile of `descend` that ``rows`` rows have room for."""
+@intrinsic(_emit_update_tile_height)
+def update_tile_height(rows: Any) -> int:
+    """Rows of the tallest tile of `sgd_update` that ``rows`` rows have room for."""
     return next(height for height in DESCENT_HEIGHTS if height <= rows)
 
 
@@ -493,7 +493,7 @@ def _emit_panel_width(_typing: Any, array: Any) -> Any:
     return types.intp(array), lambda context, builder, sig, args: constant(INT64, count)
 
 
-@primitive(_emit_panel_width)
+@intrinsic(_emit_panel_width)
 def panel_width(array: Any) -> int:
     """Columns that a tile can hold."""
     return TILE_REGISTERS * lane_count(array.dtype)

@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from fastbp._simd.intrinsics import primitive
+from fastbp._simd.intrinsics import intrinsic
 from fastbp._simd.memory import (
     first_lanes,
     masked_load,
@@ -73,7 +73,7 @@ def _emit_load_transposed(
     return types.void(rows, n, n, n, tile), codegen
 
 
-@primitive(_emit_load_transposed)
+@intrinsic(_emit_load_transposed)
 def load_transposed(rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any) -> None:
     """Put a square of ``n_rows`` rows from ``column`` on into the tile's vectors from there on.
 
@@ -111,11 +111,11 @@ def _emit_store_transposed(
     return types.void(tile, rows, n, n, n), codegen
 
 
-@primitive(_emit_store_transposed)
+@intrinsic(_emit_store_transposed)
 def store_transposed(tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any) -> None:
     """Write the tile's vectors from ``column`` on back to ``n_rows`` rows of ``pitch`` numbers.
 
-    Lanes past the last row must hold what that row's lane does.
+    Vector past the last row must hold what that row's lane does.
     """
     count = lane_count(rows.dtype)
     held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
@@ -125,7 +125,7 @@ def store_transposed(tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any)
     assert np.array_equal(repeated, np.broadcast_to(held[-1], repeated.shape), equal_nan=True)
 
 
-def _emit_turn(
+def _emit_transpose(
     _typing: Any, source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
 ) -> Any:
     lanes = register_of(source)
@@ -154,8 +154,10 @@ def _emit_turn(
     return types.void(source, n, n, n, turned, n), codegen
 
 
-@primitive(_emit_turn)
-def turn(source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any) -> None:
+@intrinsic(_emit_transpose)
+def transpose(
+    source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
+) -> None:
     """turned[c, r] = source[r, c] for one square, of at most as many rows and columns as lanes.
 
     Rows are ``step`` and ``turned_step`` apart.  Whole registers are written: lanes past the last

@@ -10,24 +10,24 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, register_model
 
-LANES_BYTES = 64
+VECTOR_BYTES = 64
 
 INT32 = ir.IntType(32)
 INT64 = ir.IntType(64)
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Vector(types.Type):  # type: ignore[misc]
     """Numba type of ``count`` numbers in a register; one lane is a plain scalar in LLVM's eyes."""
 
     def __init__(self, dtype: Any, count: int) -> None:
         self.dtype = dtype
         self.count = count
-        super().__init__(f"Lanes({dtype} x {count})")
+        super().__init__(f"Vector({dtype} x {count})")
 
 
-@register_model(Lanes)
+@register_model(Vector)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
         super().__init__(dmm, fe_type, ir_type(fe_type))
 
 
@@ -46,10 +46,10 @@ class Row(types.Type):  # type: ignore[misc]
 @register_model(Row)
 class _RowModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, dmm: Any, fe_type: Row) -> None:
-        super().__init__(dmm, fe_type, ir_type(Lanes(fe_type.dtype, 1)).as_pointer())
+        super().__init__(dmm, fe_type, ir_type(Vector(fe_type.dtype, 1)).as_pointer())
 
 
-def ir_type(lanes: Lanes) -> Any:
+def ir_type(lanes: Vector) -> Any:
     scalar = {
         types.float32: ir.FloatType(),
         types.float64: ir.DoubleType(),
@@ -59,7 +59,7 @@ def ir_type(lanes: Lanes) -> Any:
     return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
 
 
-def int_type(lanes: Lanes) -> Any:
+def int_type(lanes: Vector) -> Any:
     scalar = ir.IntType(lanes.dtype.bitwidth)
     return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
 
@@ -71,13 +71,13 @@ def constant(kind: Any, value: Any) -> Any:
     return ir.Constant(kind, value)
 
 
-def register_of(array: Any) -> Lanes:
-    return Lanes(array.dtype, LANES_BYTES * 8 // array.dtype.bitwidth)
+def register_of(array: Any) -> Vector:
+    return Vector(array.dtype, VECTOR_BYTES * 8 // array.dtype.bitwidth)
 
 
 def lane_count(dtype: Any) -> int:
     """Numbers of ``dtype`` in one register."""
-    return LANES_BYTES // int(np.dtype(dtype).itemsize)
+    return VECTOR_BYTES // int(np.dtype(dtype).itemsize)
 
 
 def splat(builder: Any, scalar: Any, count: int) -> Any:
@@ -88,9 +88,9 @@ def splat(builder: Any, scalar: Any, count: int) -> Any:
     return builder.shuffle_vector(first, undefined, constant(ir.VectorType(INT32, count), 0))
 
 
-def as_lanes(context: Any, builder: Any, lanes: Lanes, value: Any, type_: Any) -> Any:
+def as_vector(context: Any, builder: Any, lanes: Vector, value: Any, type_: Any) -> Any:
     """An operand as lanes; scalars are converted to the lanes' dtype and repeated."""
-    if isinstance(type_, Lanes):
+    if isinstance(type_, Vector):
         return value
     return splat(builder, context.cast(builder, value, type_, lanes.dtype), lanes.count)
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp._simd import lane_count, panel_width
-from fastbp.kernels._matmul import DEPTH, PACKED_COLUMNS, PACKED_ROWS, WAITING
+from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.kernels.dense import MARGIN
 
@@ -368,7 +368,7 @@ def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:
     """Numbers that a thread packs at a time; 0 where all is small, and no sums wait."""
     widest = max(plan.sizes)
     is_wide = widest >= PACKED_COLUMNS and capacity >= PACKED_ROWS
-    if capacity <= DEPTH and not is_wide:
+    if capacity <= K_BLOCK and not is_wide:
         return 0
     return min(PACKED_BYTES // itemsize, capacity * (widest + LINE) + MARGIN)
 

@@ -22,22 +22,22 @@ import numpy as np
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     at,
+    broadcast,
+    constant_for,
     convert,
-    count,
-    count_below,
-    fill,
+    fetch_add,
+    fetch_add_below,
     flat,
-    load_first,
+    load_acquire,
+    load_masked,
     offset,
     panel_width,
-    pick,
-    publish,
     put,
     row,
-    seen,
     stack_row,
     store,
-    store_first,
+    store_masked,
+    store_release,
     wait_for,
     width,
 )
@@ -57,7 +57,7 @@ from fastbp.kernels._matmul import (
     WAITING,
     Scratch,
     Upcoming,
-    depth_of,
+    k_block_of,
     panel_row,
     panel_weights,
     plain_weights,
@@ -160,7 +160,7 @@ def _gather(data, order, start, first, last, work, pitch):
         if data.sparse is None:
             x = row(data.x, number)
             for q in range(0, n_features, width(x)):
-                store(copy, q, load_first(x, q, n_features - q, 0.0))
+                store(copy, q, load_masked(x, q, n_features - q, 0.0))
         else:
             _spread(data.sparse, number, copy, n_features)
         if data.labels is None:
@@ -178,14 +178,14 @@ def _spread(sparse, number, copy, n_features):
     """Write a sparse row with its zeros."""
     starts, columns, values = flat(sparse.starts), flat(sparse.columns), flat(sparse.values)
     for q in range(0, n_features, width(copy)):
-        store(copy, q, fill(copy, 0.0))
+        store(copy, q, broadcast(copy, 0.0))
     for k in range(at(starts, number), at(starts, number + 1)):
         put(copy, at(columns, k), at(values, k))
 
 
 @inlined
 def _tiny(like):
-    return pick(like, TINY_32, TINY_64)
+    return constant_for(like, TINY_32, TINY_64)
 
 
 @inlined
@@ -228,8 +228,8 @@ def _output_error(work, first, last, scale):
         label_rows(z, work.labels[first:last], row_weight, loss, delta, scale)
     for q in range(0, delta.size, width(delta)):
         held = delta.size - q
-        delta_q = without_tiny(load_first(flat(delta), q, held, 0.0), _tiny(flat(delta)))
-        store_first(flat(delta), q, delta_q, held)
+        delta_q = without_tiny(load_masked(flat(delta), q, held, 0.0), _tiny(flat(delta)))
+        store_masked(flat(delta), q, delta_q, held)
 
 
 @inlined
@@ -259,8 +259,8 @@ def _update_biases(delta, layer, n, b, v, u, rule, scratch):
     g = stack_row(delta, 1)
     for k in range(0, layer.units, width(b)):
         g_k = _bias_gradient(delta, layer, n, k, scratch)
-        store(g, 0, fill(g, 0.0))
-        store_first(g, 0, g_k, layer.units - k)
+        store(g, 0, broadcast(g, 0.0))
+        store_masked(g, 0, g_k, layer.units - k)
         update_parameters(offset(b, k), g, offset(v, k), rest(u, k), width(b), rule)
 
 
@@ -333,7 +333,7 @@ def _batch_weight(row_weight, order, start, n, scratch):
         return float(n)
     weights = flat(row_weight)
     waiting = stack_row(weights, LEVELS)
-    total, depth, made = 0.0, depth_of(n), 0
+    total, depth, made = 0.0, k_block_of(n), 0
     for first in range(0, n, depth):
         total = 0.0
         for i in range(start + first, start + min(first + depth, n)):
@@ -422,7 +422,7 @@ def _batch_sums(loss, correct, n, scratch):
     """
     weights = flat(correct)
     losses, corrects = stack_row(weights, LEVELS), stack_row(weights, LEVELS)
-    total, right, depth, made = 0.0, 0.0, depth_of(n), 0
+    total, right, depth, made = 0.0, 0.0, k_block_of(n), 0
     for first in range(0, n, depth):
         last = min(first + depth, n)
         made += 1
@@ -470,7 +470,7 @@ def _claim(counters, is_second, n_items, n_threads, made, thread):
         if owner >= n_threads:
             owner -= n_threads
         n_own = (n_items - owner + n_threads - 1) // n_threads
-        claimed = count_below(counters, place + owner * LINE_OF_COUNTERS, (made + 1) * n_own)
+        claimed = fetch_add_below(counters, place + owner * LINE_OF_COUNTERS, (made + 1) * n_own)
         if claimed >= 0:
             return (claimed - made * n_own) * n_threads + owner
     return -1
@@ -534,12 +534,12 @@ def train(
     while n_first < n_parts and at(places, 3 * n_first) == 1:
         n_first += 1
     panels = Parameters(theta, NOWHERE)
-    thread = count(counters, ENTERED) % n_threads
+    thread = fetch_add(counters, ENTERED) % n_threads
     scratch = _scratch(work.packed, work.waiting, thread)
     phase, item = 0, 0
     while True:
         if n_threads > 1:
-            phase = seen(counters, OPEN)
+            phase = load_acquire(counters, OPEN)
         made, is_second = phase // 2, phase % 2 == 1
         step = first_step + made
         if step >= last_step:
@@ -580,7 +580,7 @@ def train(
         item += 1
         if n_threads > 1:
             n_done = made * (n_blocks + n_parts) + n_blocks + (n_parts if is_second else 0)
-            is_last = count(counters, DONE) + 1 == n_done
+            is_last = fetch_add(counters, DONE) + 1 == n_done
         else:
             is_last = item == n_items
         if is_last:
@@ -597,11 +597,11 @@ def train(
                 )
                 put(weight_of, 0, weight)
                 if weight < 0.0:
-                    publish(counters, STOPPED, step)
+                    store_release(counters, STOPPED, step)
                     phase = 2 * (last_step - first_step)
             phase += 1
             if n_threads > 1:
-                publish(counters, OPEN, phase)
+                store_release(counters, OPEN, phase)
 
 
 @kernel
@@ -620,7 +620,7 @@ def gradient(table, data, order, parameters, work, grad):
         layer, delta = _errors(layers, n_layers, units, number)
         grad_b, grad_w = offset(flat(grad), layer.bias_at), offset(flat(grad), layer.weight_at)
         for k in range(0, layer.units, width(grad)):
-            store_first(grad_b, k, _bias_gradient(delta, layer, n, k, scratch), layer.units - k)
+            store_masked(grad_b, k, _bias_gradient(delta, layer, n, k, scratch), layer.units - k)
         room = n * layer.pitch + width(grad)
         gradient_rows(
             *(a, below.pitch, delta, layer.pitch, room, n, below.units, layer.units),
@@ -641,7 +641,7 @@ def logits(table, parameters, x, hidden, capacity, board, z, first_row, last_row
     units = Units(flat(x), flat(hidden), flat(hidden), flat(z), capacity)
     scratch = stack_scratch(stack_row(x, STACK_PACKED), stack_row(x, WAITING))
     while True:
-        start = first_row + count(flat(board), ENTERED) * capacity
+        start = first_row + fetch_add(flat(board), ENTERED) * capacity
         if start >= last_row:
             break
         _forward(

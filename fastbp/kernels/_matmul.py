@@ -1,7 +1,7 @@
 """What the matrix products of a layer share: how their sums and their matrices are cut.
 
 Each entry of a product is a sum over k in one order, which depends on the number of its terms
-alone.  The terms are cut into equal blocks of at most ``DEPTH``, a block into chains of 16; a chain
+alone.  The terms are cut into equal blocks of at most ``K_BLOCK``, a block into chains of 16; a chain
 is summed in fused multiply-adds from its first term on, and the chains' sums are added in turn.  So
 are the blocks' sums, where k runs over units.  Where k runs over the rows of a batch, they are
 added in a binary tree: neighbours first, then neighbouring pairs.  So an entry's bits depend
@@ -9,7 +9,7 @@ neither on the tile that it falls in, nor on the batch, nor on the thread; and i
 the length of a chain and the numbers of chains and blocks, not with their product.
 
 A matrix is an address and the distance between rows.  The right-hand one is read in panels, as wide
-as a tile; a block of a panel, ``DEPTH`` rows of it, stays in the first-level cache while the tiles
+as a tile; a block of a panel, ``K_BLOCK`` rows of it, stays in the first-level cache while the tiles
 under each other pass over it.  Of large products, the rows of the left-hand one are packed in the
 order of their use, as many as the second-level cache holds beside the rest; and while a tile is
 computed, the block that comes next is prefetched.
@@ -29,23 +29,23 @@ from fastbp._simd import (
     CHAIN,
     add_products,
     at,
-    descend,
-    descent_height,
-    load_first,
+    load_masked,
     offset,
     panel_width,
     prefetch,
+    sgd_update,
     store,
-    store_first,
-    turn,
+    store_masked,
+    transpose,
+    update_tile_height,
     width,
 )
 
 # Rows of a block of B, which stays in the first-level cache while the tiles of C pass over it
-DEPTH = 128
+K_BLOCK = 128
 
 # A block that is copied, in registers
-BLOCK = 2 * DEPTH
+BLOCK = 2 * K_BLOCK
 
 # Rows of B this far apart (in numbers) share few sets of the cache: a copy is worth its while once
 # it serves this many rows of A
@@ -182,9 +182,9 @@ def equal_share(n, most):
 
 
 @inlined
-def depth_of(n_terms):
+def k_block_of(n_terms):
     """Length of the blocks that a sum is cut into."""
-    return equal_share(n_terms, DEPTH)
+    return equal_share(n_terms, K_BLOCK)
 
 
 @inlined
@@ -251,7 +251,7 @@ def add_panel(left, b, b_row, count, n_rows, columns, c, c_row, first, ahead, wr
 
 
 @inlined
-def descend_panel(left, b, b_row, count, n_rows, columns, w, v, w_row, rule, ahead):
+def sgd_panel(left, b, b_row, count, n_rows, columns, w, v, w_row, rule, ahead):
     """`add_panel` of the one block of a gradient, whose tiles update the weights at once.
 
     Meanwhile ``ahead`` is prefetched, and the weights and velocities of the next tile.
@@ -261,9 +261,9 @@ def descend_panel(left, b, b_row, count, n_rows, columns, w, v, w_row, rule, ahe
     while i < n_rows:
         height = min(left.height, n_rows - i)
         a, a_row, a_k = tile_at(left, i, height)
-        rows = descent_height(height - inside)
+        rows = update_tile_height(height - inside)
         w_i, v_i = offset(w, (i + inside) * w_row), offset(v, (i + inside) * w_row)
-        descend(
+        sgd_update(
             *(offset(a, inside * a_row), a_row, a_k, b, b_row, count, rows, columns),
             *share_ahead(ahead, asked, b, b_row),
             *(offset(w_i, rows * w_row), w_row, offset(v_i, rows * w_row), w_row),
@@ -281,11 +281,11 @@ def copy_block(b, b_row, count, columns, block):
     for k in range(count):
         b_k = offset(b, k * b_row)
         for j in range(0, columns, width(b)):
-            store(block, panel_width(b) * k + j, load_first(b_k, j, columns - j, 0.0))
+            store(block, panel_width(b) * k + j, load_masked(b_k, j, columns - j, 0.0))
 
 
 @inlined
-def turn_block(weights, j, columns, k, count, block):
+def transpose_block(weights, j, columns, k, count, block):
     """Copy a block of W^T: ``count`` columns of W, from k on, become rows; its rows j.. columns."""
     w, done = weights.start, np.intp(0)
     while done < count:
@@ -299,7 +299,7 @@ def turn_block(weights, j, columns, k, count, block):
             step, held = row_step(weights, column - inside), panel_width(w) - inside
         held = min(min(held, count - done), width(w))
         for q in range(0, columns, width(w)):
-            turn(
+            transpose(
                 *(offset(source, (j + q) * step), step, columns - q, held),
                 *(offset(block, panel_width(w) * done + q), panel_width(w)),
             )
@@ -314,7 +314,7 @@ def pack_rows(a, a_row, n_rows, n_terms, height, depth, packed):
         for i in range(0, n_rows, height):
             rows = min(height, n_rows - i)
             for k in range(0, count, width(a)):
-                turn(
+                transpose(
                     *(offset(a, i * a_row + start + k), a_row, rows, count - k),
                     *(offset(packed, start * n_rows + i * count + k * rows), rows),
                 )
@@ -331,7 +331,7 @@ def pack_columns(a, a_row, n_columns, n_terms, height, depth, packed):
             for k in range(count):
                 a_k = offset(a, (start + k) * a_row)
                 # Whole registers: what is too much, the next term covers
-                store(tile, k * rows, load_first(a_k, i, rows, 0.0))
+                store(tile, k * rows, load_masked(a_k, i, rows, 0.0))
 
 
 @inlined
@@ -347,5 +347,5 @@ def add_rows(source, source_row, n_rows, columns, c, c_row):
         c_i, source_i = offset(c, i * c_row), offset(source, i * source_row)
         for q in range(0, columns, width(c)):
             held = columns - q
-            total = load_first(c_i, q, held, 0.0) + load_first(source_i, q, held, 0.0)
-            store_first(c_i, q, total, held)
+            total = load_masked(c_i, q, held, 0.0) + load_masked(source_i, q, held, 0.0)
+            store_masked(c_i, q, total, held)

@@ -16,20 +16,20 @@ from fastbp._simd import (
     add_sums,
     any_lane,
     at,
+    broadcast,
+    constant_for,
     convert,
-    fill,
     flat,
+    fmax,
     is_double,
     lane,
     lanes_before,
-    larger,
     load,
-    load_first,
     load_like,
+    load_masked,
     load_transposed,
     max_of_vectors,
     offset,
-    pick,
     prefetch,
     put,
     row,
@@ -39,7 +39,7 @@ from fastbp._simd import (
     store_transposed,
     sum_lanes,
     sum_of_vectors,
-    widen,
+    to_float64,
     width,
 )
 from fastbp.kernels._rows import (
@@ -104,8 +104,8 @@ def rows_in_group(z, transposed):
 @inlined
 def clear(scratch):
     """Put zeros where rows past the last of a group would have numbers."""
-    zeros = fill(scratch.e, 0.0)
-    wide_zeros = widen(zeros)
+    zeros = broadcast(scratch.e, 0.0)
+    wide_zeros = to_float64(zeros)
     step = width(scratch.e)
     for r in range(step):
         store(scratch.e, r * step, zeros)
@@ -133,27 +133,27 @@ def _rows_of(array, group):
 @inlined
 def _maxima_in_tile(tile, n_classes):
     step = width(tile)
-    m = fill(tile, -math.inf)
+    m = broadcast(tile, -math.inf)
     other = m
     for k in range(0, n_classes - 1, 2):
-        m = larger(load(tile, k * step), m)
-        other = larger(load(tile, (k + 1) * step), other)
+        m = fmax(load(tile, k * step), m)
+        other = fmax(load(tile, (k + 1) * step), other)
     if n_classes % 2:
-        m = larger(load(tile, (n_classes - 1) * step), m)
-    return larger(m, other)
+        m = fmax(load(tile, (n_classes - 1) * step), m)
+    return fmax(m, other)
 
 
 @inlined
 def _maxima_in_row(z_i, n_classes):
-    """Lanes whose maximum is the row's: the last vectors overlap those before them."""
+    """Vector whose maximum is the row's: the last vectors overlap those before them."""
     step = width(z_i)
-    lowest = fill(z_i, -math.inf)
-    m = larger(load(z_i, n_classes - step), lowest)
-    other = larger(load(z_i, n_classes - 2 * step), lowest)
+    lowest = broadcast(z_i, -math.inf)
+    m = fmax(load(z_i, n_classes - step), lowest)
+    other = fmax(load(z_i, n_classes - 2 * step), lowest)
     for k in range(0, n_classes - n_classes % (2 * step), 2 * step):
-        m = larger(load(z_i, k), m)
-        other = larger(load(z_i, k + step), other)
-    return larger(m, other)
+        m = fmax(load(z_i, k), m)
+        other = fmax(load(z_i, k + step), other)
+    return fmax(m, other)
 
 
 @inlined
@@ -189,7 +189,7 @@ def _sums_in_tile(scratch, n_classes, row_scaling, keep):
 
 @inlined
 def _sums_in_row(z_i, e_i, n_classes, row_scaling, keep, ahead):
-    """Lanes of the sum of a row's exponentials, float64 pairs; ``keep`` writes these to ``e_i``.
+    """Vector of the sum of a row's exponentials, float64 pairs; ``keep`` writes these to ``e_i``.
 
     The row's last vector overlaps the one before, and so is read first, and written last.
     """
@@ -202,7 +202,7 @@ def _sums_in_row(z_i, e_i, n_classes, row_scaling, keep, ahead):
         e_tail, grown, all_lost = add_scaled_exp(total, lost, load(z_i, tail) - shift, floor, base)
         overlap = lanes_before(e_tail, whole - tail)
         total, lost = select(overlap, total, grown), select(overlap, lost, all_lost)
-    zeros = 0.0 * widen(lost)
+    zeros = 0.0 * to_float64(lost)
     sums = zeros, zeros
     for start in range(0, whole, BLOCK_VECTORS * step):
         for k in range(start, min(start + BLOCK_VECTORS * step, whole), step):
@@ -268,7 +268,7 @@ def _others_in_tile(scratch, n_classes, row_scaling, top, keep):
     shift, floor, base = row_scaling
     step = width(scratch.e)
     e_top = convert(top[0], scratch.e)
-    zeros = fill(scratch.e, 0.0)
+    zeros = broadcast(scratch.e, 0.0)
     others, lost, ties = zeros, zeros, zeros
     for k in range(n_classes):
         if keep:
@@ -276,20 +276,20 @@ def _others_in_tile(scratch, n_classes, row_scaling, top, keep):
         else:
             e_k, e_lost = scaled_exp(load(scratch.logits, k * step) - shift, floor, base)
         others, lost, ties = add_other(others, lost, ties, e_k, e_lost, e_top)
-    return without_one(widen(others), widen(lost), widen(ties), top)
+    return without_one(to_float64(others), to_float64(lost), to_float64(ties), top)
 
 
 @inlined
 def _others_in_row(z_i, e_i, n_classes, row_scaling, top, keep):
     shift, floor, base = row_scaling
     e_top = scalar(convert(top[0], z_i))
-    zeros = fill(z_i, 0.0)
+    zeros = broadcast(z_i, 0.0)
     others, lost, ties = zeros, zeros, zeros
     for k in range(0, n_classes, width(z_i)):
         if keep:
-            e_k, e_lost = load_first(e_i, k, n_classes - k, 0.0), zeros
+            e_k, e_lost = load_masked(e_i, k, n_classes - k, 0.0), zeros
         else:
-            z_k = load_first(z_i, k, n_classes - k, -math.inf)
+            z_k = load_masked(z_i, k, n_classes - k, -math.inf)
             e_k, e_lost = scaled_exp(z_k - shift, floor, base)
         others, lost, ties = add_other(others, lost, ties, e_k, e_lost, e_top)
     head, low = sum_lanes(others, lost)
@@ -307,7 +307,7 @@ def other_sums(z, e, group, sums, keep, scratch):
     row_scaling, top, total = sums
     n_classes, step = group.n_classes, width(z)
     others, lost = total[0] - top[0], total[1] - top[1]
-    confident = others < pick(z, CONFIDENT_32, CONFIDENT_64) * top[0]
+    confident = others < constant_for(z, CONFIDENT_32, CONFIDENT_64) * top[0]
     if not any_lane(confident):
         return others, lost
     if group.transposed:

@@ -24,24 +24,24 @@ from fastbp._compile import inlined
 from fastbp._simd import (
     at,
     biased_power_of_two,
+    broadcast,
+    constant_for,
     convert,
     every_lane,
-    fill,
+    fabs,
     first_lane,
     fma,
+    fmax,
     is_double,
     lanes_before,
-    larger,
     load,
-    load_first,
-    magnitude,
+    load_masked,
     max_lanes,
     not_below,
-    pick,
     polynomial,
     scaled_near,
     select,
-    widen,
+    to_float64,
     width,
 )
 from fastbp.kernels.elementary import (
@@ -60,7 +60,7 @@ from fastbp.kernels.elementary import (
 # Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact to the depth.
 NEAR_32, NEAR_64 = 256.0, 2048.0
 
-# Logits further below the maximum count as -inf: e**-DEPTH of it is below half the smallest
+# Logits further below the maximum count as -inf: e**-K_BLOCK of it is below half the smallest
 # subnormal even if 2**32 classes add theirs
 DEPTH_32, DEPTH_64 = 128.0, 780.0
 LIFT_32, LIFT_64 = 60.0, 200.0
@@ -88,12 +88,12 @@ ATANH_TAIL = (
 @inlined
 def scaling(m):
     """The shift, the floor and the exponents' base of a row of maximum ``m``, or of each lane's."""
-    shift = select(magnitude(m) < pick(m, NEAR_32, NEAR_64), 0.0, m)
+    shift = select(fabs(m) < constant_for(m, NEAR_32, NEAR_64), 0.0, m)
     top = m - shift
-    rounder = pick(m, ROUNDER_32, ROUNDER_64)
+    rounder = constant_for(m, ROUNDER_32, ROUNDER_64)
     nearest = fma(top, LOG2_E, rounder) - rounder
-    floor = top - pick(m, DEPTH_32, DEPTH_64)
-    return shift, floor, pick(m, BASE_32, BASE_64) - nearest
+    floor = top - constant_for(m, DEPTH_32, DEPTH_64)
+    return shift, floor, constant_for(m, BASE_32, BASE_64) - nearest
 
 
 @inlined
@@ -105,8 +105,8 @@ def exp_terms(s, base):
     """
     shifted = fma(s, LOG2_E, base)
     n = shifted - base
-    r = fma(n, pick(s, -LN2_HI_32, -LN2_HI_64), s)
-    low = n * pick(s, -LN2_LO_32, -LN2_LO_64)
+    r = fma(n, constant_for(s, -LN2_HI_32, -LN2_HI_64), s)
+    low = n * constant_for(s, -LN2_LO_32, -LN2_LO_64)
     near = r + low
     small = fma(near * near, polynomial(near, EXP_TAIL_32, EXP_TAIL_64), low)
     p = biased_power_of_two(shifted)
@@ -142,19 +142,19 @@ def exp_of_maximum(m, row_scaling):
     """The exponential of the maximum (or of another logit), as a float64 pair."""
     shift, floor, base = row_scaling
     e, lost = scaled_exp(m - shift, floor, base)
-    return widen(e), widen(lost)
+    return to_float64(e), to_float64(lost)
 
 
 @inlined
 def start_sum(like):
     """An empty sum of exponentials."""
-    return fill(like, pick(like, HEAD_32, HEAD_64)), fill(like, 0.0)
+    return broadcast(like, constant_for(like, HEAD_32, HEAD_64)), broadcast(like, 0.0)
 
 
 @inlined
 def widened_sum(total, lost):
     """A sum of exponentials as float64 pairs, without the number it started from."""
-    return widen(total - pick(total, HEAD_32, HEAD_64)), widen(lost)
+    return to_float64(total - constant_for(total, HEAD_32, HEAD_64)), to_float64(lost)
 
 
 @inlined
@@ -233,7 +233,7 @@ def share_parts(gain, top, total, like):
         factor_low = 0.0 * factor
         share_of_top = (top[0] + top[1]) * factor
     e_top, high = convert(top[0], like), convert(factor, like)
-    low = convert((factor - widen(high)) + factor_low, like)
+    low = convert((factor - to_float64(high)) + factor_low, like)
     return e_top, high, low, fma(0.0 - e_top, high, convert(share_of_top, like))
 
 
@@ -247,9 +247,9 @@ def share_of(e_k, parts):
 @inlined
 def log_share_parts(m, log_sum, log_sum_low):
     """m + log_sum as a sum of two numbers of m's dtype, for ``log_share_of``."""
-    total, lost = add_exactly(widen(m), log_sum_low, log_sum)
+    total, lost = add_exactly(to_float64(m), log_sum_low, log_sum)
     high = convert(total, m)
-    return high, convert((total - widen(high)) + lost, m)
+    return high, convert((total - to_float64(high)) + lost, m)
 
 
 @inlined
@@ -260,22 +260,22 @@ def log_share_of(z_k, parts):
     from_high = difference - z_k
     lost = (z_k - (difference - from_high)) - (high + from_high)
     # NaN beside an infinite difference
-    return difference + larger(lost - low, -math.inf)
+    return difference + fmax(lost - low, -math.inf)
 
 
 @inlined
 def largest(z_i, n_classes):
     """The maximum of a row; NaN is passed over (it shows in the sums)."""
     step = width(z_i)
-    m = fill(z_i, -math.inf)
+    m = broadcast(z_i, -math.inf)
     other = m
     paired = n_classes - n_classes % (2 * step)
     for k in range(0, paired, 2 * step):
-        m = larger(load(z_i, k), m)
-        other = larger(load(z_i, k + step), other)
+        m = fmax(load(z_i, k), m)
+        other = fmax(load(z_i, k + step), other)
     for k in range(paired, n_classes, step):
-        m = larger(load_first(z_i, k, n_classes - k, -math.inf), m)
-    return max_lanes(larger(m, other))
+        m = fmax(load_masked(z_i, k, n_classes - k, -math.inf), m)
+    return max_lanes(fmax(m, other))
 
 
 @inlined
@@ -284,7 +284,7 @@ def first_largest(z_i, n_classes):
     m = largest(z_i, n_classes)
     step = width(z_i)
     for k in range(0, n_classes, step):
-        place = first_lane(load_first(z_i, k, n_classes - k, -math.inf) == m)
+        place = first_lane(load_masked(z_i, k, n_classes - k, -math.inf) == m)
         if place < step:
             return k + place
     return 0  # pragma: no cover (for the compiler: one entry of a row is its maximum)
@@ -296,7 +296,7 @@ def is_first_largest(z_i, n_classes, label):
     top = at(z_i, label)
     step = width(z_i)
     for k in range(0, n_classes, step):
-        z_k = load_first(z_i, k, n_classes - k, -math.inf)
+        z_k = load_masked(z_i, k, n_classes - k, -math.inf)
         if not every_lane(select(lanes_before(z_k, label - k), z_k < top, z_k <= top)):
             return False
     return True

@@ -5,7 +5,7 @@ left: a (1 - a) of the sigmoid, (1 - a)(1 + a) of tanh, 0 or 1 of relu.
 """
 
 from fastbp._compile import inlined, kernel
-from fastbp._simd import flat, fma, load_first, select, store_first, width
+from fastbp._simd import flat, fma, load_masked, select, store_masked, width
 from fastbp.kernels.elementary import sigmoid_derivative_lanes, sigmoid_lanes, tanh_lanes
 
 # The number by which compiled code knows an activation is its place here.
@@ -14,7 +14,7 @@ IDENTITY, SIGMOID, TANH, RELU = range(len(ACTIVATIONS))
 
 
 @inlined
-def activated(z, activation):
+def activate(z, activation):
     """a, for a register of weighted inputs."""
     if activation == SIGMOID:
         z = sigmoid_lanes(z)
@@ -26,7 +26,7 @@ def activated(z, activation):
 
 
 @inlined
-def carried_back(carried, a, activation):
+def times_derivative(carried, a, activation):
     """The error that reaches the weighted inputs, from what is carried back to the activations."""
     if activation == SIGMOID:
         carried = carried * (a * (1.0 - a))
@@ -59,8 +59,8 @@ def sigmoid_forward(z, a):
     """
     z_all, a_all = flat(z), flat(a)
     for j in range(0, z.size, width(z)):
-        a_j = sigmoid_lanes(load_first(z_all, j, z.size - j, 0.0))
-        store_first(a_all, j, a_j, z.size - j)
+        a_j = sigmoid_lanes(load_masked(z_all, j, z.size - j, 0.0))
+        store_masked(a_all, j, a_j, z.size - j)
 
 
 @kernel
@@ -85,8 +85,8 @@ def sigmoid_prime(z, a_prime):
     """
     z_all, a_prime_all = flat(z), flat(a_prime)
     for j in range(0, z.size, width(z)):
-        a_prime_j = sigmoid_derivative_lanes(load_first(z_all, j, z.size - j, 0.0))
-        store_first(a_prime_all, j, a_prime_j, z.size - j)
+        a_prime_j = sigmoid_derivative_lanes(load_masked(z_all, j, z.size - j, 0.0))
+        store_masked(a_prime_all, j, a_prime_j, z.size - j)
 
 
 @kernel
@@ -111,9 +111,9 @@ def sigmoid_backward(a, delta):
     """
     a_all, delta_all = flat(a), flat(delta)
     for j in range(0, a.size, width(a)):
-        a_j = load_first(a_all, j, a.size - j, 0.0)
-        delta_j = load_first(delta_all, j, a.size - j, 0.0)
-        store_first(delta_all, j, delta_j * (a_j * (1.0 - a_j)), a.size - j)
+        a_j = load_masked(a_all, j, a.size - j, 0.0)
+        delta_j = load_masked(delta_all, j, a.size - j, 0.0)
+        store_masked(delta_all, j, delta_j * (a_j * (1.0 - a_j)), a.size - j)
 
 
 @kernel
@@ -138,8 +138,8 @@ def tanh_forward(z, a):
     """
     z_all, a_all = flat(z), flat(a)
     for j in range(0, z.size, width(z)):
-        a_j = tanh_lanes(load_first(z_all, j, z.size - j, 0.0))
-        store_first(a_all, j, a_j, z.size - j)
+        a_j = tanh_lanes(load_masked(z_all, j, z.size - j, 0.0))
+        store_masked(a_all, j, a_j, z.size - j)
 
 
 @kernel
@@ -164,9 +164,9 @@ def tanh_backward(a, delta):
     """
     a_all, delta_all = flat(a), flat(delta)
     for j in range(0, a.size, width(a)):
-        a_j = load_first(a_all, j, a.size - j, 0.0)
-        delta_j = load_first(delta_all, j, a.size - j, 0.0)
-        store_first(delta_all, j, carried_back(delta_j, a_j, TANH), a.size - j)
+        a_j = load_masked(a_all, j, a.size - j, 0.0)
+        delta_j = load_masked(delta_all, j, a.size - j, 0.0)
+        store_masked(delta_all, j, times_derivative(delta_j, a_j, TANH), a.size - j)
 
 
 @kernel
@@ -191,8 +191,8 @@ def relu_forward(z, a):
     """
     z_all, a_all = flat(z), flat(a)
     for j in range(0, z.size, width(z)):
-        z_j = load_first(z_all, j, z.size - j, 0.0)
-        store_first(a_all, j, activated(z_j, RELU), z.size - j)
+        z_j = load_masked(z_all, j, z.size - j, 0.0)
+        store_masked(a_all, j, activate(z_j, RELU), z.size - j)
 
 
 @kernel
@@ -221,6 +221,6 @@ def relu_backward(a, delta):
     """
     a_all, delta_all = flat(a), flat(delta)
     for j in range(0, a.size, width(a)):
-        a_j = load_first(a_all, j, a.size - j, 0.0)
-        delta_j = load_first(delta_all, j, a.size - j, 0.0)
-        store_first(delta_all, j, carried_back(delta_j, a_j, RELU), a.size - j)
+        a_j = load_masked(a_all, j, a.size - j, 0.0)
+        delta_j = load_masked(delta_all, j, a.size - j, 0.0)
+        store_masked(delta_all, j, times_derivative(delta_j, a_j, RELU), a.size - j)

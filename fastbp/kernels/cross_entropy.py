@@ -11,22 +11,22 @@ import math
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     at,
+    broadcast,
     convert,
-    fill,
     flat,
     fma,
     lane,
-    load_first,
     load_like,
+    load_masked,
     put,
     row,
     scalar,
     select,
     stack_row,
     store,
-    store_first,
+    store_masked,
     sum_lanes,
-    widen,
+    to_float64,
     width,
 )
 from fastbp.kernels._row_groups import (
@@ -63,13 +63,13 @@ def label_logits(z, labels, group, wide):
     for r in range(width(z)):
         i = group.first + min(r, group.n_rows - 1)
         put(wide, r, at(row(z, i), max(labels[i], 0)))
-    return convert(load_like(wide, 0, widen(fill(z, 0.0))), z)
+    return convert(load_like(wide, 0, to_float64(broadcast(z, 0.0))), z)
 
 
 @inlined
 def row_weights(row_weight, z, group, wide):
     """The weight of each row; lanes past the last row repeat it."""
-    ones = widen(fill(z, 1.0))
+    ones = to_float64(broadcast(z, 1.0))
     if not row_weight.size:
         return ones
     for r in range(width(z)):
@@ -80,14 +80,14 @@ def row_weights(row_weight, z, group, wide):
 @inlined
 def label_costs(m, z_label, log_sum, low, weight):
     """w (ln(sum_k e**(z_k - m)) + m - z_label), in the dtype of the logits."""
-    return convert(weight * ((widen(m) - widen(z_label)) + log_sum + low), m)
+    return convert(weight * ((to_float64(m) - to_float64(z_label)) + log_sum + low), m)
 
 
 @inlined
 def _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed):
     n, n_classes = z.shape
     tile = stack_row(z, TILE_VECTORS)
-    scratch = Scratch(tile, tile, stack_row(widen(fill(z, 0.0)), WIDE_VECTORS))
+    scratch = Scratch(tile, tile, stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS))
     if not transposed:
         clear(scratch)
     size = rows_in_group(z, transposed)
@@ -104,7 +104,7 @@ def _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed)
         not_label = select(z_label == m, others[0] + others[1], (total[0] - e_label) + total[1])
         store(scratch.wide, 0, 0.0 - not_label * (gain / total[0]))
         log_sum, low = log_one_plus_ratio(others, top, z)
-        store_first(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
+        store_masked(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
         write_shares(delta, group, share_parts(gain, top, total, z), scratch)
         for r in range(group.n_rows):
             q = i + r
@@ -164,12 +164,12 @@ def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
 def target_sums(z_i, y_i, n_classes, m):
     """sum_k y_k and sum_k y_k (m - z_k), float64."""
     step = width(z_i)
-    high = scalar(widen(lane(m)))
-    zeros = widen(fill(z_i, 0.0))
+    high = scalar(to_float64(lane(m)))
+    zeros = to_float64(broadcast(z_i, 0.0))
     held, held_lost, gaps, gaps_lost = zeros, zeros, zeros, zeros
     for k in range(0, n_classes, step):
-        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-        z_k = widen(load_first(z_i, k, n_classes - k, 0.0))
+        y_k = to_float64(load_masked(y_i, k, n_classes - k, 0.0))
+        z_k = to_float64(load_masked(z_i, k, n_classes - k, 0.0))
         held, held_lost = add_exactly(held, held_lost, y_k)
         # 0 * inf is NaN, but a class without target costs nothing
         gaps, gaps_lost = add_exactly(gaps, gaps_lost, select(y_k == 0.0, 0.0, y_k * (high - z_k)))
@@ -190,7 +190,7 @@ def _sums_of_targets(z, y, group, m, scratch):
         y_sum, gap = target_sums(row(z, i), row(y, i), z.shape[1], at(scratch.e, r))
         put(scratch.wide, r, y_sum)
         put(scratch.wide, step + r, gap)
-    zeros = widen(fill(z, 0.0))
+    zeros = to_float64(broadcast(z, 0.0))
     return load_like(scratch.wide, 0, zeros), load_like(scratch.wide, step, zeros)
 
 
@@ -200,18 +200,18 @@ def _target_error(y_i, delta_i, n_classes, of_row, gain):
     y_sum, share, e_top, not_top, total, lost = of_row
     step = width(delta_i)
     for k in range(0, n_classes, step):
-        e_k = widen(load_first(delta_i, k, n_classes - k, 0.0))
-        y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
+        e_k = to_float64(load_masked(delta_i, k, n_classes - k, 0.0))
+        y_k = to_float64(load_masked(y_i, k, n_classes - k, 0.0))
         not_k = select(e_k == e_top, not_top, (total - e_k) + lost)
         d_k = select(y_k == y_sum, 0.0 - not_k * share, fma(e_k, share, 0.0 - y_k))
-        store_first(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
+        store_masked(delta_i, k, convert(d_k * gain, delta_i), n_classes - k)
 
 
 @inlined
 def target_rows(z, y, row_weight, loss, delta, scale):
     n, n_classes = z.shape
     step, transposed = width(z), n_classes <= SHORT
-    tile, wide = stack_row(z, TILE_VECTORS), stack_row(widen(fill(z, 0.0)), WIDE_VECTORS)
+    tile, wide = stack_row(z, TILE_VECTORS), stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS)
     scratch = Scratch(tile, tile, wide)
     targets_scratch = Scratch(tile, stack_row(z, 1), wide)
     if not transposed:
@@ -230,7 +230,7 @@ def target_rows(z, y, row_weight, loss, delta, scale):
         store(wide, 0, y_sum * (log_sum + low) + gaps)
         store(wide, step, y_sum)
         store(wide, 2 * step, y_sum / (total[0] + total[1]))
-        store(wide, 3 * step, widen(convert(top[0], z)))
+        store(wide, 3 * step, to_float64(convert(top[0], z)))
         store(wide, 4 * step, others[0] + others[1])
         store(wide, 5 * step, total[0])
         store(wide, 6 * step, total[1])
@@ -316,7 +316,7 @@ def cross_entropy(z, labels, row_weight, loss):
     scratch = Scratch(
         stack_row(z, TILE_VECTORS),
         stack_row(z, TILE_VECTORS),
-        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+        stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS),
     )
     if not transposed:
         clear(scratch)
@@ -328,7 +328,7 @@ def cross_entropy(z, labels, row_weight, loss):
         sums = row_sums(z, z, group, m, False, scratch)
         others = other_sums(z, z, group, sums, False, scratch)
         log_sum, low = log_one_plus_ratio(others, sums[1], z)
-        store_first(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
+        store_masked(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
         for q in range(i, i + group.n_rows):
             if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
                 loss[q] = 0
@@ -362,7 +362,7 @@ def cross_entropy_targets(z, y, row_weight, loss):
     scratch = Scratch(
         stack_row(z, TILE_VECTORS),
         stack_row(z, TILE_VECTORS),
-        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+        stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS),
     )
     if not transposed:
         clear(scratch)
@@ -441,9 +441,9 @@ def output_error_targets(a, y, delta):
         a_i, y_i, delta_i = row(a, i), row(y, i), row(delta, i)
         held, _ = target_sums(a_i, y_i, n_classes, at(a_i, 0))
         for k in range(0, n_classes, step):
-            a_k = widen(load_first(a_i, k, n_classes - k, 0.0))
-            y_k = widen(load_first(y_i, k, n_classes - k, 0.0))
-            store_first(delta_i, k, convert(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
+            a_k = to_float64(load_masked(a_i, k, n_classes - k, 0.0))
+            y_k = to_float64(load_masked(y_i, k, n_classes - k, 0.0))
+            store_masked(delta_i, k, convert(fma(a_k, held, 0.0 - y_k), delta), n_classes - k)
 
 
 @kernel
@@ -481,10 +481,10 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
 @inlined
 def sum_of(loss):
     values = flat(loss)
-    total = widen(fill(loss, 0.0))
+    total = to_float64(broadcast(loss, 0.0))
     lost = total
     for i in range(0, loss.size, width(loss)):
-        part = widen(load_first(values, i, loss.size - i, 0.0))
+        part = to_float64(load_masked(values, i, loss.size - i, 0.0))
         total, lost = add_exactly(total, lost, part)
     head, low = sum_lanes(total, lost)
     # what an infinite sum has lost is NaN

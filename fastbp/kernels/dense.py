@@ -9,33 +9,33 @@ import numpy as np
 
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
+    broadcast,
     convert,
-    fill,
+    fabs,
     flat,
     fma,
     is_double,
     load,
-    load_first,
     load_like,
-    magnitude,
+    load_masked,
     offset,
     panel_width,
     scalar,
     select,
     stack_row,
     store,
-    store_first,
+    store_masked,
     sum_lanes,
     tile_height,
-    widen,
+    to_float64,
     width,
 )
 from fastbp.kernels._matmul import (
     ADJACENT,
     BLOCK,
-    DEPTH,
     FAR,
     FETCHED,
+    K_BLOCK,
     MANY_ROWS,
     NOWHERE,
     PACKED_COLUMNS,
@@ -51,21 +51,21 @@ from fastbp.kernels._matmul import (
     add_rows,
     block_at,
     copy_block,
-    depth_of,
-    descend_panel,
     equal_share,
     fetch_rows,
+    k_block_of,
     pack_columns,
     pack_rows,
     packed_block,
     plain_weights,
     rest,
     row_step,
+    sgd_panel,
     stack_scratch,
-    turn_block,
+    transpose_block,
 )
 from fastbp.kernels._rows import add_exactly
-from fastbp.kernels.activation import IDENTITY, SIGMOID, activated, carried_back
+from fastbp.kernels.activation import IDENTITY, SIGMOID, activate, times_derivative
 from fastbp.kernels.update import update_parameters
 
 # Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
@@ -114,7 +114,7 @@ def forward_rows(a_prev, a_row, weights, b, n, z, z_row, activation, smallest, s
     """z = a_prev W + b, and its activation in the same place; 0 where it is below ``smallest``."""
     block = stack_row(z, BLOCK)
     fan_in, fan_out = weights.fan_in, weights.fan_out
-    depth = depth_of(fan_in)
+    depth = k_block_of(fan_in)
     parts = ADJACENT if fan_in * fan_out >= FETCHED else NOWHERE
     is_packed, tall, long = _packed_shape(scratch, n, fan_in, fan_out, depth)
     for i in range(0, n, tall):
@@ -160,17 +160,17 @@ def _in_place(weights, k, j, n_rows, count, columns):
 def _activate_panel(b, j, columns, n_rows, z, z_row, activation, smallest):
     """Turn the products of a panel into weighted inputs, and these into activations."""
     for q in range(0, columns, width(z)):
-        b_q = load_first(b, j + q, columns - q, 0.0)
+        b_q = load_masked(b, j + q, columns - q, 0.0)
         for i in range(n_rows):
             z_i = offset(z, i * z_row)
-            a_iq = activated(load_first(z_i, q, columns - q, 0.0) + b_q, activation)
-            store_first(z_i, q, without_tiny(a_iq, smallest), columns - q)
+            a_iq = activate(load_masked(z_i, q, columns - q, 0.0) + b_q, activation)
+            store_masked(z_i, q, without_tiny(a_iq, smallest), columns - q)
 
 
 @inlined
 def without_tiny(x, smallest):
     """0 in place of a number of smaller magnitude."""
-    return select(magnitude(x) < smallest, 0.0, x)
+    return select(fabs(x) < smallest, 0.0, x)
 
 
 @inlined
@@ -180,7 +180,7 @@ def error_rows(
     """delta = (delta_next W_next^T) a' (BP2); the rows of a are ``delta_row`` apart, too."""
     block = stack_row(delta, BLOCK)
     units, fan_out = weights.fan_in, weights.fan_out
-    depth = depth_of(fan_out)
+    depth = k_block_of(fan_out)
     is_packed, tall, long = _packed_shape(scratch, n, fan_out, units, depth)
     for i in range(0, n, tall):
         rows = min(tall, n - i)
@@ -197,7 +197,7 @@ def error_rows(
                     ahead = _transposed_ahead(weights, j, columns, k + count, count)
                     if k + count >= stop:
                         ahead = _transposed_ahead(weights, j + columns, columns, start, count)
-                    turn_block(weights, j, columns, k, count, block)
+                    transpose_block(weights, j, columns, k, count, block)
                     next_ik, place = offset(next_i, k - start), (k - start) * rows
                     left = _left(scratch, is_packed, place, height, count, next_ik, next_row)
                     add_panel(
@@ -233,9 +233,9 @@ def _times_derivative(a, n_rows, columns, delta, delta_row, activation, smallest
         a_i, delta_i = offset(a, i * delta_row), offset(delta, i * delta_row)
         for q in range(0, columns, width(delta)):
             held = columns - q
-            a_iq = load_first(a_i, q, held, 0.0)
-            delta_iq = carried_back(load_first(delta_i, q, held, 0.0), a_iq, activation)
-            store_first(delta_i, q, without_tiny(delta_iq, smallest), held)
+            a_iq = load_masked(a_i, q, held, 0.0)
+            delta_iq = times_derivative(load_masked(delta_i, q, held, 0.0), a_iq, activation)
+            store_masked(delta_i, q, without_tiny(delta_iq, smallest), held)
 
 
 @inlined
@@ -244,7 +244,7 @@ def pack_activations(a_prev, a_row, n_rows, n, fan_out, scratch):
     height = tile_height()
     if scratch is not None:
         if scratch.size >= n * n_rows and (fan_out >= PACKED_COLUMNS or n >= PACKED_TERMS):
-            pack_columns(a_prev, a_row, n_rows, n, height, depth_of(n), scratch.packed)
+            pack_columns(a_prev, a_row, n_rows, n, height, k_block_of(n), scratch.packed)
             return packed_block(scratch.packed, 0, height, n)
     return Left(a_prev, height, ADJACENT, ADJACENT, a_row)
 
@@ -259,7 +259,7 @@ def gradient_panel(
     ``asked``: the panel of delta that comes next, and two matrices that will be written.
     """
     block = stack_row(grad, BLOCK)
-    depth = depth_of(n)
+    depth = k_block_of(n)
     n_waiting, number = np.intp(0), np.intp(0)
     delta_next, written, updated, parts = asked
     for i in range(0, n, depth):
@@ -313,9 +313,9 @@ def _group_of(n, scratch):
     """Rows of weights whose gradient is summed side by side, for a batch of n."""
     if scratch is None:
         return SMALL_GROUP
-    if n <= DEPTH:
+    if n <= K_BLOCK:
         return SMALL_GROUP
-    blocks, levels = (n - 1) // DEPTH + 1, 0
+    blocks, levels = (n - 1) // K_BLOCK + 1, 0
     while blocks > 2:
         blocks = (blocks + 1) // 2
         levels += 1
@@ -329,7 +329,7 @@ def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_
     ``room`` counts the numbers that may be read from delta's first one on.
     """
     panel, panel_row = stack_row(grad_w, GROUP_REGISTERS), panel_width(grad_w)
-    group = GROUP if n <= DEPTH else _group_of(n, scratch)
+    group = GROUP if n <= K_BLOCK else _group_of(n, scratch)
     parts = ADJACENT if rows * fan_out >= FETCHED else NOWHERE
     for start in range(0, rows, group):
         held = min(group, rows - start)
@@ -352,10 +352,10 @@ def _write_panel(panel, panel_row, n_rows, columns, grad, grad_row, mean):
     for k in range(n_rows):
         panel_k, grad_k = offset(panel, k * panel_row), offset(grad, k * grad_row)
         for q in range(0, columns, width(grad)):
-            g = load_first(panel_k, q, columns - q, 0.0)
+            g = load_masked(panel_k, q, columns - q, 0.0)
             if mean is not None:
                 g = fma(g, mean[0], g * mean[1])
-            store_first(grad_k, q, g, columns - q)
+            store_masked(grad_k, q, g, columns - q)
 
 
 @inlined
@@ -383,9 +383,9 @@ def update_rows(
             w_j, v_j, delta_j = offset(w, place), offset(v, place), offset(delta, j)
             delta_next = offset(delta, j + columns)
             if u is None:
-                if n <= DEPTH:
+                if n <= K_BLOCK:
                     ahead = Ahead(delta_next, delta_row, n, NOWHERE, parts)
-                    descend_panel(
+                    sgd_panel(
                         *(left, delta_j, delta_row, n, held, columns, w_j, v_j, row, rule, ahead)
                     )
                     continue
@@ -404,7 +404,7 @@ def _update_panel(left, delta, delta_row, n, n_rows, columns, w, v, u, row, rule
     grad, size = stack_row(v, GROUP_REGISTERS), n_rows * row
     if columns < row:
         for q in range(0, size, width(v)):
-            store(grad, q, fill(grad, 0.0))
+            store(grad, q, broadcast(grad, 0.0))
     # Workspaces end with a margin: registers may be read past the last column.
     room = n * delta_row + MARGIN
     gradient_panel(left, delta, delta_row, room, n, n_rows, columns, grad, row, scratch, asked)
@@ -415,12 +415,12 @@ def _update_panel(left, delta, delta_row, n, n_rows, columns, w, v, u, row, rule
 def sum_of_squares(weights, first, last):
     """The sum of the squares of some rows of weights in panel form, in float64."""
     w, step = weights.start, width(weights.start)
-    total = widen(load_first(w, 0, 0, 0.0))
+    total = to_float64(load_masked(w, 0, 0, 0.0))
     for k in range(first, last):
         for j in range(0, weights.fan_out, panel_width(w)):
             w_kj, row = block_at(weights, k, j), row_step(weights, j)
             for q in range(0, row, step):
-                w_q = widen(load(w_kj, q))
+                w_q = to_float64(load(w_kj, q))
                 total = fma(w_q, w_q, total)
     high, low = sum_lanes(total, 0.0 * total)
     return scalar(high) + scalar(low)
@@ -435,8 +435,8 @@ def column_sums(delta, delta_row, n, j, fan_out, scratch):
     """
     if scratch is None:
         return _block_sums(delta, delta_row, n, j, fan_out)
-    total = widen(load_first(delta, j, 0, 0.0))
-    step, depth = width(delta), depth_of(n)
+    total = to_float64(load_masked(delta, j, 0, 0.0))
+    step, depth = width(delta), k_block_of(n)
     waiting = stack_row(total, COLUMN_LEVELS)
     number, made = 0, 0
     for i in range(0, n, depth):
@@ -456,10 +456,10 @@ def column_sums(delta, delta_row, n, j, fan_out, scratch):
 @inlined
 def _block_sums(delta, delta_row, n, j, fan_out):
     """The sums of a block's columns in float64; of float64, compensated."""
-    total = widen(load_first(delta, j, fan_out - j, 0.0))
+    total = to_float64(load_masked(delta, j, fan_out - j, 0.0))
     lost = 0.0 * total
     for i in range(1, n):
-        part = widen(load_first(offset(delta, i * delta_row), j, fan_out - j, 0.0))
+        part = to_float64(load_masked(offset(delta, i * delta_row), j, fan_out - j, 0.0))
         if is_double(delta):
             total, lost = add_exactly(total, lost, part)
         else:
@@ -499,8 +499,8 @@ def dense_forward(a_prev, w, b, z):
     if fan_in == 0:
         for i in range(n):
             for q in range(0, fan_out, width(z)):
-                b_q = load_first(flat(b), q, fan_out - q, 0.0)
-                store_first(offset(flat(z), i * fan_out), q, b_q, fan_out - q)
+                b_q = load_masked(flat(b), q, fan_out - q, 0.0)
+                store_masked(offset(flat(z), i * fan_out), q, b_q, fan_out - q)
     elif n > 0:
         weights = plain_weights(flat(w), fan_in, fan_out, w.size)
         scratch = stack_scratch(stack_row(z, STACK_PACKED), stack_row(z, WAITING))
@@ -515,7 +515,7 @@ def _hidden_error(delta_next, w_next, a, delta, activation):
     fan_out = w_next.shape[1]
     if fan_out == 0:
         for q in range(0, delta.size, width(delta)):
-            store_first(flat(delta), q, fill(delta, 0.0), delta.size - q)
+            store_masked(flat(delta), q, broadcast(delta, 0.0), delta.size - q)
     elif n > 0:
         weights = plain_weights(flat(w_next), units, fan_out, w_next.size)
         scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
@@ -608,7 +608,7 @@ def weight_gradient(a_prev, delta, grad_w):
     fan_in, fan_out = grad_w.shape
     # 1/n as a sum of two numbers: to multiply by both rounds like a division, at a fraction of its
     # price
-    share = fill(delta, 1.0) / n
+    share = broadcast(delta, 1.0) / n
     share_low = fma(0.0 - share, n, 1.0) / n
     scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
     gradient_rows(
@@ -643,4 +643,4 @@ def bias_gradient(delta, grad_b):
     n, fan_out = delta.shape
     for k in range(0, fan_out, width(delta)):
         total = column_sums(flat(delta), fan_out, n, k, fan_out, True)
-        store_first(flat(grad_b), k, convert(total / n, delta), fan_out - k)
+        store_masked(flat(grad_b), k, convert(total / n, delta), fan_out - k)

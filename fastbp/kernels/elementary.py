@@ -13,10 +13,10 @@ import math
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     binary_exponent,
+    constant_for,
+    fabs,
     fma,
     lane,
-    magnitude,
-    pick,
     polynomial,
     power_of_two,
     scalar,
@@ -90,11 +90,11 @@ def exp_parts(x):
     Cody and Waite's reduction x = n ln 2 + r.  What r loses to rounding is kept in the small rest,
     which the caller adds as late as it can: the three together are far more precise than their sum.
     """
-    rounder = pick(x, ROUNDER_32, ROUNDER_64)
+    rounder = constant_for(x, ROUNDER_32, ROUNDER_64)
     shifted = fma(x, LOG2_E, rounder)
     n = shifted - rounder
-    r_exact = fma(n, pick(x, -LN2_HI_32, -LN2_HI_64), x)
-    low = pick(x, -LN2_LO_32, -LN2_LO_64)
+    r_exact = fma(n, constant_for(x, -LN2_HI_32, -LN2_HI_64), x)
+    low = constant_for(x, -LN2_LO_32, -LN2_LO_64)
     r = fma(n, low, r_exact)
     r_lost = fma(n, low, r_exact - r)
     return r, fma(r * r, polynomial(r, EXP_TAIL_32, EXP_TAIL_64), r_lost), shifted
@@ -107,8 +107,8 @@ def exp_lanes(x):
     negative = x < 0.0
     power = power_of_two(shifted, select(negative, x * 0.0 + LIFT, x * 0.0 - 1.0))
     y = fma(r + small, power, power) * select(negative, x * 0.0 + LOWER, x * 0.0 + 2.0)
-    y = select(x < pick(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, y)
-    return select(pick(x, EXP_INF_32, EXP_INF_64) < x, math.inf, y)
+    y = select(x < constant_for(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, y)
+    return select(constant_for(x, EXP_INF_32, EXP_INF_64) < x, math.inf, y)
 
 
 @inlined
@@ -120,7 +120,7 @@ def log1p_parts(x):
     lost = (x - from_x) + (1.0 - (u - from_x))
     k = binary_exponent(u)
     # a quarter of u and four times the power: 2**-k itself is subnormal at the top of the range
-    power = power_of_two(pick(x, ROUNDER_32, ROUNDER_64) - k, 2.0)
+    power = power_of_two(constant_for(x, ROUNDER_32, ROUNDER_64) - k, 2.0)
     scaled = fma(u * 0.25, power, -1.0)
     f = fma(lost * 0.25, power, scaled)
     f_lost = fma(lost * 0.25, power, scaled - f)
@@ -130,12 +130,12 @@ def log1p_parts(x):
     # what f lost counts 1 / (1 + f) = (1 - s) / (1 + s) times in the logarithm
     f_lost = f_lost * fma(s, 2.0 * s - 2.0, 1.0)
     # k ln 2 + f rounds once; what it loses joins the small terms
-    high = pick(x, LN2_HI_32, LN2_HI_64)
+    high = constant_for(x, LN2_HI_32, LN2_HI_64)
     head = fma(k, high, f)
     head_lost = fma(k, high, 0.0 - head) + f
-    small = (tail - fma(k, pick(x, LN2_LO_32, LN2_LO_64), f_lost)) - head_lost
+    small = (tail - fma(k, constant_for(x, LN2_LO_32, LN2_LO_64), f_lost)) - head_lost
     # a quarter of a subnormal has lost digits; ln(1 + x) is x there, and keeps the sign of zero
-    tiny = magnitude(x) < TINY
+    tiny = fabs(x) < TINY
     return select(tiny, x, head), select(tiny, 0.0, small)
 
 
@@ -150,10 +150,10 @@ def log1p_lanes(x):
 @inlined
 def _lifted_exp_of_minus(z):
     """2**LIFT * exp(-|z|), which is never subnormal where it is not 0."""
-    x = 0.0 - magnitude(z)
+    x = 0.0 - fabs(z)
     r, small, shifted = exp_parts(x)
     power = power_of_two(shifted, LIFT)
-    return select(x < pick(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, fma(r + small, power, power))
+    return select(x < constant_for(x, EXP_ZERO_32, EXP_ZERO_64), 0.0, fma(r + small, power, power))
 
 
 @inlined
@@ -184,7 +184,7 @@ def sigmoid_derivative_lanes(z):
 
 @inlined
 def tanh_lanes(z):
-    x = magnitude(z)
+    x = fabs(z)
     # e**(2x) - 1 = (2**n - 1) + 2**n (r + small) as a sum of two numbers: where n = 0, all of it is
     # r + small, and nothing cancels
     r, small, shifted = exp_parts(2.0 * x)
@@ -202,7 +202,7 @@ def tanh_lanes(z):
     a = head * inverse
     left = fma(0.0 - a, below, head) + fma(0.0 - a, below_lost, lost)
     a = fma(left, inverse, a)
-    a = select(pick(x, TANH_ONE_32, TANH_ONE_64) < x, 1.0, a)
+    a = select(constant_for(x, TANH_ONE_32, TANH_ONE_64) < x, 1.0, a)
     # z itself where that is the nearest number: subnormals keep their digits, and zero its sign
     return select(x < TINY, z, select(z < 0.0, 0.0 - a, a))
 

@@ -6,18 +6,18 @@ from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     any_lane,
     at,
+    broadcast,
     convert,
-    fill,
+    fabs,
     flat,
-    load_first,
-    magnitude,
+    load_masked,
     max_lanes,
     row,
     select,
     stack_row,
     store,
-    store_first,
-    widen,
+    store_masked,
+    to_float64,
     width,
 )
 from fastbp.kernels._row_groups import (
@@ -45,10 +45,10 @@ from fastbp.kernels._rows import (
 
 @inlined
 def has_nan(z_i, n_classes):
-    zeros = fill(z_i, 0.0)
+    zeros = broadcast(z_i, 0.0)
     found = zeros
     for k in range(0, n_classes, width(z_i)):
-        z_k = load_first(z_i, k, n_classes - k, 0.0)
+        z_k = load_masked(z_i, k, n_classes - k, 0.0)
         found = found + select(z_k == z_k, zeros, 1.0)
     return max_lanes(found) > 0
 
@@ -86,7 +86,7 @@ def _softmax_in_groups(z, a, transposed):
     n, n_classes = z.shape
     size = rows_in_group(z, transposed)
     tile = stack_row(z, TILE_VECTORS)
-    scratch = Scratch(tile, tile, stack_row(widen(fill(z, 0.0)), WIDE_VECTORS))
+    scratch = Scratch(tile, tile, stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS))
     if not transposed:
         clear(scratch)
     for i in range(0, n, size):
@@ -150,7 +150,7 @@ def _log_softmax_in_groups(z, log_a, transposed):
     scratch = Scratch(
         stack_row(z, TILE_VECTORS),
         stack_row(z, TILE_VECTORS),
-        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+        stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS),
     )
     if not transposed:
         clear(scratch)
@@ -230,15 +230,15 @@ def logsumexp(z, lse):
     scratch = Scratch(
         stack_row(z, TILE_VECTORS),
         stack_row(z, TILE_VECTORS),
-        stack_row(widen(fill(z, 0.0)), WIDE_VECTORS),
+        stack_row(to_float64(broadcast(z, 0.0)), WIDE_VECTORS),
     )
     if not transposed:
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
         m, log_sum, low = _log_sums(z, group, scratch)
-        total, lost = add_exactly(widen(m), low, log_sum)
-        store_first(flat(lse), i, convert(total + lost, z), group.n_rows)
-        if any_lane(magnitude(m) == math.inf):
+        total, lost = add_exactly(to_float64(m), low, log_sum)
+        store_masked(flat(lse), i, convert(total + lost, z), group.n_rows)
+        if any_lane(fabs(m) == math.inf):
             store(scratch.e, 0, m)
             _write_infinite(z, lse, group, scratch.e)

@@ -5,21 +5,21 @@ from typing import NamedTuple
 
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
+    constant_for,
+    fabs,
     flat,
     load,
-    load_first,
-    magnitude,
-    pick,
+    load_masked,
     select,
-    square_root,
+    sqrt,
     store,
-    store_first,
+    store_masked,
     width,
 )
 
 
 class Rule(NamedTuple):
-    """What a step makes of a gradient; the arguments of `momentum_lanes`, or of `adam_lanes`."""
+    """What a step makes of a gradient; the arguments of `momentum_update`, or of `adam_update`."""
 
     l2: float
     learning_rate: float
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
 
 
 @inlined
-def momentum_lanes(theta, g, v, learning_rate, momentum, nesterov):
+def momentum_update(theta, g, v, learning_rate, momentum, nesterov):
     """The new theta and v of a register of parameters; every operation is rounded."""
     descent = learning_rate * g
     v = momentum * v - descent
@@ -47,18 +47,18 @@ def update_parameters(theta, grad, v, u, n, rule):
         if rule.l2 != 0.0:
             g = g + rule.l2 * theta_q
         if u is None:
-            theta_q, v_q = momentum_lanes(
+            theta_q, v_q = momentum_update(
                 *(theta_q, g, v_q, rule.learning_rate, rule.momentum, rule.nesterov)
             )
         else:
-            theta_q, v_q, u_q = adam_lanes(theta_q, g, v_q, load(u, q), *rule.moments, *rule.rates)
+            theta_q, v_q, u_q = adam_update(theta_q, g, v_q, load(u, q), *rule.moments, *rule.rates)
             store(u, q, u_q)
         store(v, q, v_q)
         store(theta, q, theta_q)
 
 
 @inlined
-def adam_lanes(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, decay):
+def adam_update(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, decay):
     """The new theta, m and v of a register of parameters.
 
     ``rest_1`` = 1 - beta_1, ``rest_2`` = 1 - beta_2: rounded once, from float64.  ``rate`` holds
@@ -66,7 +66,7 @@ def adam_lanes(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, de
     """
     m = beta_1 * m + rest_1 * g
     v = beta_2 * v + rest_2 * (g * g)
-    return (theta - decay * theta) - rate * m / (square_root(v) + epsilon), m, v
+    return (theta - decay * theta) - rate * m / (sqrt(v) + epsilon), m, v
 
 
 # The smallest normal numbers
@@ -81,9 +81,9 @@ def flush(memory, n):
     become subnormal and stay so: arithmetic with those is slow.
     """
     for q in range(0, n, width(memory)):
-        x = load_first(memory, q, n - q, 0.0)
-        x = select(magnitude(x) < pick(x, NORMAL_32, NORMAL_64), 0.0, x)
-        store_first(memory, q, x, n - q)
+        x = load_masked(memory, q, n - q, 0.0)
+        x = select(fabs(x) < constant_for(x, NORMAL_32, NORMAL_64), 0.0, x)
+        store_masked(memory, q, x, n - q)
 
 
 @inlined
@@ -147,14 +147,14 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
     theta, g, v = flat(param), flat(grad), flat(velocity)
     n = param.size
     for q in range(0, n, width(param)):
-        theta_q, v_q = momentum_lanes(
-            load_first(theta, q, n - q, 0.0),
-            load_first(g, q, n - q, 0.0),
-            load_first(v, q, n - q, 0.0),
+        theta_q, v_q = momentum_update(
+            load_masked(theta, q, n - q, 0.0),
+            load_masked(g, q, n - q, 0.0),
+            load_masked(v, q, n - q, 0.0),
             *(learning_rate, momentum, False),
         )
-        store_first(v, q, v_q, n - q)
-        store_first(theta, q, theta_q, n - q)
+        store_masked(v, q, v_q, n - q)
+        store_masked(theta, q, theta_q, n - q)
 
 
 @kernel
@@ -194,14 +194,14 @@ def nesterov_step(param, grad, velocity, learning_rate, momentum):
     theta, g, v = flat(param), flat(grad), flat(velocity)
     n = param.size
     for q in range(0, n, width(param)):
-        theta_q, v_q = momentum_lanes(
-            load_first(theta, q, n - q, 0.0),
-            load_first(g, q, n - q, 0.0),
-            load_first(v, q, n - q, 0.0),
+        theta_q, v_q = momentum_update(
+            load_masked(theta, q, n - q, 0.0),
+            load_masked(g, q, n - q, 0.0),
+            load_masked(v, q, n - q, 0.0),
             *(learning_rate, momentum, True),
         )
-        store_first(v, q, v_q, n - q)
-        store_first(theta, q, theta_q, n - q)
+        store_masked(v, q, v_q, n - q)
+        store_masked(theta, q, theta_q, n - q)
 
 
 @kernel
@@ -251,13 +251,13 @@ def adam_step(param, grad, first, second, learning_rate, beta_1, beta_2, epsilon
     rate, root = adam_rate(learning_rate, beta_1, beta_2, t)
     rest_1, rest_2 = 1.0 - beta_1, 1.0 - beta_2
     for q in range(0, n, width(param)):
-        theta_q, m_q, v_q = adam_lanes(
-            load_first(theta, q, n - q, 0.0),
-            load_first(g, q, n - q, 0.0),
-            load_first(m, q, n - q, 0.0),
-            load_first(v, q, n - q, 0.0),
+        theta_q, m_q, v_q = adam_update(
+            load_masked(theta, q, n - q, 0.0),
+            load_masked(g, q, n - q, 0.0),
+            load_masked(m, q, n - q, 0.0),
+            load_masked(v, q, n - q, 0.0),
             *(beta_1, rest_1, beta_2, rest_2, rate, epsilon * root, learning_rate * weight_decay),
         )
-        store_first(theta, q, theta_q, n - q)
-        store_first(m, q, m_q, n - q)
-        store_first(v, q, v_q, n - q)
+        store_masked(theta, q, theta_q, n - q)
+        store_masked(m, q, m_q, n - q)
+        store_masked(v, q, v_q, n - q)
