@@ -15,7 +15,7 @@ from fastbp import kernels
 from fastbp._checks.arrays import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
 from fastbp._files import network_file
 from fastbp._files.checkpoint import Checkpoint, identity_of
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, passes, state, tasks
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam, check_epsilon
 from fastbp.training import threads
@@ -142,7 +142,8 @@ class Network:
 
     def _allocate(self, with_second: bool = False) -> None:
         self._plan = layout.make_plan(self.layer_sizes, self.activation)
-        parameters, self._memory = layout.make_state(self._plan, self.dtype, with_second)
+        parameters = state.make_parameters(self._plan, self.dtype)
+        self._memory = state.make_optimizer_state(self._plan, self.dtype, with_second)
         self._parameters = parameters
         self._weights = layout.weight_views(self._plan, parameters)
         self._biases = layout.bias_views(self._plan, parameters)
@@ -170,7 +171,7 @@ class Network:
             bound = gain * np.sqrt(6.0 / sum(w.shape))
             self._weights[layer][:] = bound * w
             self._biases[layer][:] = 0
-        layout.forget(self._memory)
+        state.forget(self._memory)
         self._epoch = 0
 
     def forget(self) -> None:
@@ -178,7 +179,7 @@ class Network:
 
         For instance before training goes on with other data.
         """
-        layout.forget(self._memory)
+        state.forget(self._memory)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what makes the network up, without its views: these must share one vector."""
@@ -188,7 +189,7 @@ class Network:
             "dtype": self.dtype.name,
             "parameters": parameters,
             "velocity": self._plain(memory.velocity),
-            "second_moment": self._plain(memory.second),
+            "second_moment": self._plain(memory.second_moment),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -201,21 +202,21 @@ class Network:
         self._epoch = state["epoch"]
         self._parameters[:] = state["parameters"]
         layout.as_panels(self._plan, state["velocity"], self._memory.velocity)
-        if self._memory.second is not None:
-            layout.as_panels(self._plan, state["second_moment"], self._memory.second)
-        self._memory.n_steps[0] = state["n_steps"]
+        if self._memory.second_moment is not None:
+            layout.as_panels(self._plan, state["second_moment"], self._memory.second_moment)
+        self._memory.n_updates[0] = state["n_steps"]
 
     def _facts(self) -> network_file.Facts:
         return network_file.Facts(
             *(self.layer_sizes, self.activation, self.dtype, self.seed, self._epoch),
-            n_steps=int(self._memory.n_steps[0]),
+            n_steps=int(self._memory.n_updates[0]),
         )
 
-    def copies(self) -> tuple[network_file.Facts, Array, layout.Memory]:
+    def copies(self) -> tuple[network_file.Facts, Array, state.OptimizerState]:
         """Return all that it is made of, as it is between two steps; for files."""
         with self._guard.steps():
             parameters = self._guard.newest(self._parameters)
-            return self._facts(), parameters, layout.copy_of(self._memory)
+            return self._facts(), parameters, state.copy_of(self._memory)
 
     def save(self, path: StrPath) -> None:
         """Write the network to a file in the safetensors format.
@@ -343,7 +344,7 @@ class Network:
     @property
     def second_moment(self) -> Array:
         """Adam's second moment, as ``velocity``; empty if Adam was not the last."""
-        return self._plain(self._memory.second)
+        return self._plain(self._memory.second_moment)
 
     @property
     def weights(self) -> tuple[Array, ...]:
@@ -514,10 +515,10 @@ class Network:
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         # Where nothing can be lost, no memory of steps and no file, training itself finds out.
         memory = self._memory
-        if checkpoint is not None or memory.n_steps[0] or memory.velocity.any():
+        if checkpoint is not None or memory.n_updates[0] or memory.velocity.any():
             check_finite(data.x)
         validation = as_validation(validation_data, self.layer_sizes, self.dtype)
-        if not parallel.all_finite(self._parameters):
+        if not passes.all_finite(self._parameters):
             raise ValueError("parameters must be finite, got some that are infinite or NaN")
         saved = resumed = None
         first_epoch = self._epoch
@@ -564,8 +565,8 @@ class Network:
     @contextmanager
     def run(
         self,
-        data: layout.Data,
-        update: layout.Update,
+        data: state.Data,
+        update: state.StepOptions,
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
@@ -576,18 +577,18 @@ class Network:
         """
         check_epsilon(update, self.dtype)
         with self._guard.training():
-            if update.is_adam != (self._memory.second is not None):
-                layout.forget(self._memory)
+            if update.is_adam != (self._memory.second_moment is not None):
+                state.forget(self._memory)
                 second = None
                 if update.is_adam:
-                    second = layout.make_second_moment(self._plan, self.dtype)
-                self._memory = self._memory._replace(second=second)
+                    second = state.make_second_moment(self._plan, self.dtype)
+                self._memory = self._memory._replace(second_moment=second)
             yield Run(
                 *(self._plan, data, self._parameters, self._memory, self._guard),
                 *(batch_size, n_threads, with_penalty),
             )
 
-    def _put_back(self, parameters: Array, memory: layout.Memory) -> None:
+    def _put_back(self, parameters: Array, memory: state.OptimizerState) -> None:
         self._parameters[:] = parameters
         for place, array in zip(self._memory, memory, strict=True):
             if place is not None and array is not None:
@@ -636,7 +637,7 @@ class Network:
         """
         z = self._logits(self._rows(X), n_threads)
         labels = np.empty(len(z), np.intp)
-        bad = parallel.largest(z, labels)
+        bad = passes.largest(z, labels)
         if bad >= 0:
             raise ValueError(f"X must give finite logits, got {z[bad].tolist()} in row {bad}")
         return labels
@@ -783,10 +784,10 @@ class Network:
         """
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
         n = len(data.x)
-        work = layout.make_workspace(self._plan, data, n)
+        work = state.make_workspace(self._plan, data, n)
         grad = np.empty_like(self._parameters)
         order = np.arange(n, dtype=np.intp)
-        loss = float(parallel.gradient(self._plan.table, data, order, self._parameters, work, grad))
+        loss = float(passes.gradient(self._plan.table, data, order, self._parameters, work, grad))
         return (
             loss,
             list(layout.weight_views(self._plan, grad)),
@@ -806,14 +807,14 @@ class Network:
             try:
                 memory = self._spare.pop()
             except IndexError:
-                memory = np.empty(self._plan.n_hidden, self.dtype), layout.make_board(1)
+                memory = np.empty((1, self._plan.n_hidden), self.dtype), tasks.make_counters(1)
             hidden, board = memory
-            board[layout.ENTERED] = 0
-            parallel.logits(self._plan.table, self._parameters, x, hidden, 1, board, z, 0, 1)
+            board[tasks.ENTERED] = 0
+            passes.logits(self._plan.table, self._parameters, x, z, 0, 1, hidden, board)
             self._spare.append(memory)
             return z
         if n <= _BLOCK:
-            self._pass_forward(x, z, 0, n, layout.make_board(1))
+            self._pass_forward(x, z, 0, n, tasks.make_counters(1))
             return z
         cost = layout.multiply_adds(self._plan, 1, passes=1)
         useful = min(1 + n * cost // _PER_THREAD, -(-n // _BLOCK))
@@ -821,14 +822,12 @@ class Network:
         step = max(1, 2 * FIRST_SLICE * n_threads // (_BLOCK * cost)) * _BLOCK
         for first in range(0, n, step):
             rows = (first, min(first + step, n))
-            work = partial(self._pass_forward, x, z, *rows, layout.make_board(1))
+            work = partial(self._pass_forward, x, z, *rows, tasks.make_counters(1))
             threads.run(n_threads, work)
         return z
 
     def _pass_forward(self, x: Array, z: Array, first: int, last: int, board: Array) -> None:
         """Write the logits of some rows, together with whoever else calls this with the board."""
         capacity = min(_BLOCK, len(x))
-        hidden = np.empty(capacity * self._plan.n_hidden, self.dtype)
-        parallel.logits(
-            self._plan.table, self._parameters, x, hidden, capacity, board, z, first, last
-        )
+        hidden = np.empty((capacity, self._plan.n_hidden), self.dtype)
+        passes.logits(self._plan.table, self._parameters, x, z, first, last, hidden, board)

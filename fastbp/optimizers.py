@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastbp._checks.arrays import as_real
-from fastbp.backprop.layout import Update
+from fastbp.backprop.state import StepOptions
 
 
-def check_epsilon(update: Update, dtype: np.dtype[Any]) -> None:
+def check_epsilon(update: StepOptions, dtype: np.dtype[Any]) -> None:
     """Refuse an Adam whose epsilon would be 0, or nearly, in ``dtype``."""
     smallest = np.finfo(dtype).tiny
     if update.is_adam and update.epsilon < smallest:
@@ -75,9 +75,9 @@ class SGD:
         _check(self, "learning_rate", 0.0, float("inf"), "right")
         _check(self, "momentum", 0.0, 1.0, "both")
 
-    def update(self, l2: float = 0.0, alpha: float = 0.0) -> Update:
+    def update(self, l2: float = 0.0, alpha: float = 0.0) -> StepOptions:
         """Return what compiled code reads; ``l2`` and ``alpha`` as there."""
-        return Update(
+        return StepOptions(
             is_adam=False,
             nesterov=bool(self.nesterov),
             learning_rate=self.learning_rate,
@@ -148,9 +148,9 @@ class Adam:
 
     def update(
         self, l2: float = 0.0, alpha: float = 0.0, epsilon_is_corrected: bool = True
-    ) -> Update:
+    ) -> StepOptions:
         """Return what compiled code reads; ``l2``, ``alpha``, ``epsilon_is_corrected`` as there."""
-        return Update(
+        return StepOptions(
             is_adam=True,
             nesterov=False,
             learning_rate=self.learning_rate,

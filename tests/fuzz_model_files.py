@@ -19,7 +19,7 @@ from sklearn.datasets import load_iris
 
 import fastbp
 from fastbp._files import checkpoint
-from fastbp.backprop import layout
+from fastbp.backprop import state
 from fastbp.optimizers import SGD
 
 STATM = Path("/proc/self/statm")
@@ -120,7 +120,7 @@ class CheckpointFile:
 
     def __init__(self):
         net = fastbp.Network([2, 3, 2], dtype="float64")
-        data = layout.make_data(self.X, self.y, None, np.empty(0))
+        data = state.make_data(self.X, self.y, None, np.empty(0))
         self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
         self._facts = net.copies()[0]
 

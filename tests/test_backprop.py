@@ -11,7 +11,7 @@ from reference_network import Trainer, forward, gradients, norm_error
 from together import together
 
 from fastbp import SGD, Adam
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, parallel, passes, state, tasks
 from fastbp.kernels.activation import ACTIVATIONS
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
@@ -86,7 +86,7 @@ class Problem:
         self.second = rng.uniform(1e-4, 1e-2, size).astype(dtype) if adam else None
         if form != "positive":
             x = with_zeros(x, rng)
-        self.data = layout.make_data(
+        self.data = state.make_data(
             compressed(x) if form == "sparse" else x,
             None if soft else labels,
             self.y if soft else None,
@@ -95,7 +95,7 @@ class Problem:
         self.x = x
         self.batch_size = batch_size
         self.n_steps = -(-n // batch_size)
-        self.work = layout.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
+        self.work = state.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
         self.totals = np.zeros(4)
 
     @property
@@ -145,12 +145,12 @@ class Problem:
         ``team`` calls the given function, in as many threads as it likes.
         """
         n_threads = n_threads or n_blocks
-        board = layout.make_board(n_threads) if board is None else board
+        board = tasks.make_counters(n_threads) if board is None else board
         last = self.n_steps if last is None else last
         if update is None:
             # also a rate of 0, which nobody may ask for
             update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
-        parts = layout.make_parts(self.plan, n_threads)
+        parts = tasks.make_weight_blocks(self.plan, n_threads)
         memory = [(self.velocity, self.memory.velocity)]
         if self.second is not None:
             memory.append((self.second, self.memory.second))
@@ -169,7 +169,7 @@ class Problem:
         self.panels.write_back()
         for plain, numbers in memory:
             plain[:] = layout.as_plain(self.plan, numbers)
-        return int(board[layout.STOPPED])
+        return int(board[tasks.DIVERGED])
 
 
 def with_zeros(x, rng):
@@ -182,7 +182,7 @@ def with_zeros(x, rng):
 
 
 def compressed(x):
-    """Sparse rows, as `layout.make_data` takes them."""
+    """Sparse rows, as `state.make_data` takes them."""
     counts = np.count_nonzero(x, axis=1)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
     rows, columns = np.nonzero(x)
@@ -480,7 +480,7 @@ def test_step_whose_loss_is_infinite_is_not_made(dtype):
 def test_gradient_matches_the_reference(activation, sizes, soft, dtype):
     problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True, activation=activation)
     flat = np.full_like(problem.parameters, np.nan)
-    loss = parallel.gradient(
+    loss = passes.gradient(
         problem.plan.table, problem.data, np.arange(23), problem.parameters, problem.work, flat
     )
     weight = problem.data.row_weight
@@ -507,9 +507,9 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
         z = np.full((n, sizes[-1]), np.nan, dtype)
         hidden = np.empty(capacity * problem.plan.n_hidden, dtype)
         arguments = (problem.plan.table, problem.parameters, x, hidden, capacity)
-        parallel.logits(*arguments, layout.make_board(1), z, 0, 11)
+        passes.logits(*arguments, tasks.make_counters(1), z, 0, 11)
         assert np.isnan(z[11:]).all()
-        parallel.logits(*arguments, layout.make_board(1), z, 11, n)
+        passes.logits(*arguments, tasks.make_counters(1), z, 11, n)
         assert_near(z, exact, STEP_ERROR)
         results.append(z)
     for z in results[1:]:
@@ -519,11 +519,11 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
 def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
     z = np.array([[1, 3, 2], [5, 5, 1], [-np.inf, 0, 0]])
     labels = np.empty(3, np.intp)
-    assert parallel.largest(z, labels) == -1
+    assert passes.largest(z, labels) == -1
     np.testing.assert_array_equal(labels, [1, 0, 1])
     z[1] = np.nan
     z[2, 2] = np.inf
-    assert parallel.largest(z, labels) == 1
+    assert passes.largest(z, labels) == 1
     assert labels[0] == 1
 
 
@@ -534,7 +534,7 @@ def test_mark_correct():
     for row_weight, expected in ((np.empty(0), [1, 1, 0, 0]), (weight, [0.5, 2, 0, 0])):
         for y in ((labels, None), (None, targets)):
             correct = np.full(4, np.nan)
-            parallel.mark_correct(z, *y, row_weight, correct)
+            passes.mark_correct(z, *y, row_weight, correct)
             np.testing.assert_array_equal(correct, expected)
 
 
@@ -543,7 +543,7 @@ def test_first_of_equal_logits_is_the_answer(n_classes, dtype):
     z = np.random.default_rng(n_classes).integers(-2, 2, (50, n_classes)).astype(dtype)
     for label in range(n_classes):
         correct = np.empty(50)
-        parallel.mark_correct(z, np.full(50, label), None, np.empty(0), correct)
+        passes.mark_correct(z, np.full(50, label), None, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(z, axis=1) == label)
 
 
@@ -553,7 +553,7 @@ def test_first_of_equal_targets_is_the_label(n_classes, dtype):
     for label in range(n_classes):
         z, correct = np.zeros((50, n_classes), dtype), np.empty(50)
         z[:, label] = 1
-        parallel.mark_correct(z, None, targets, np.empty(0), correct)
+        passes.mark_correct(z, None, targets, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
 
 
@@ -579,10 +579,10 @@ def test_shuffle_is_fair():
 @pytest.mark.parametrize("where", [0, 50, 100])
 def test_all_finite(value, where, dtype):
     flat = np.ones(101, dtype)
-    assert parallel.all_finite(flat)
-    assert parallel.all_finite(flat[:0])
+    assert passes.all_finite(flat)
+    assert passes.all_finite(flat[:0])
     flat[where] = value
-    assert not parallel.all_finite(flat)
+    assert not passes.all_finite(flat)
 
 
 @pytest.mark.compiled
@@ -737,25 +737,25 @@ def test_no_phase_begins_before_the_last_has_ended(claimed):
     after.train(0, 1)
     expected = problem.parameters.copy()
     n_threads = 2
-    board = layout.make_board(n_threads)
-    blocks, parts = board[layout.CLAIMED :].reshape(2, n_threads, layout.LINE_OF_COUNTERS)[..., 0]
-    board[layout.ENTERED] = 1
+    board = tasks.make_counters(n_threads)
+    blocks, parts = board[tasks.TAKEN :].reshape(2, n_threads, tasks.LINE_OF_COUNTERS)[..., 0]
+    board[tasks.ENTERED] = 1
     if claimed == "block":
         blocks[0] = 1
     else:
-        blocks[:], board[layout.DONE], board[layout.OPEN] = 1, n_threads, 1
+        blocks[:], board[tasks.DONE], board[tasks.OPEN] = 1, n_threads, 1
         # the part that is the first layer; the last layer remains
         parts[0] = 1
         for views in (layout.weight_views, layout.bias_views):
             views(problem.plan, expected)[1][:] = views(problem.plan, after.parameters)[1]
-    phase = board[layout.OPEN]
+    phase = board[tasks.OPEN]
     arguments = {"n_blocks": n_threads, "board": board}
     thread = threading.Thread(target=problem.train, kwargs=arguments, daemon=True)
     thread.start()
     thread.join(0.1)
     waits = thread.is_alive()
-    assert board[layout.OPEN] == phase
-    board[layout.OPEN] = 2**62  # let it go
+    assert board[tasks.OPEN] == phase
+    board[tasks.OPEN] = 2**62  # let it go
     thread.join(20)
     assert waits
     assert not thread.is_alive()

@@ -343,7 +343,7 @@ def test_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 def test_save_removes_code_of_an_earlier_source(tmp_path, monkeypatch):
     options._CacheFiles(str(tmp_path), "name").save("key", "earlier")
-    monkeypatch.setattr(compile_kernel, "SOURCE_STAMP", "0" * 64)
+    monkeypatch.setattr(options, "SOURCE_STAMP", "0" * 64)
     files = options._CacheFiles(str(tmp_path), "name")
     assert files.load("key") is None
     files.save("key", "later")
@@ -373,7 +373,7 @@ def test_cache_without_a_folder_is_empty(monkeypatch):
     def nowhere(function):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(compile_kernel, "_FoundCache", nowhere)
+    monkeypatch.setattr(options, "_FoundCache", nowhere)
     cache = options._KernelCache(test_cache_without_a_folder_is_empty)
     assert cache.cache_path is None
     assert cache.load_overload(None, None) is None

@@ -14,7 +14,7 @@ from layouts import LAYOUTS
 from tolerances import assert_same_bits
 
 from fastbp import SGD, Adam, DivergenceError, MLPClassifier, Network
-from fastbp.backprop import parallel
+from fastbp.backprop import parallel, passes
 
 NAN, INF = np.nan, np.inf
 N, J, K = 11, 3, 4
@@ -511,7 +511,7 @@ def test_no_read_only_input_compiles_anew(kind):
     read_only = LAYOUTS["read-only"]
     wide, weight = X.astype(np.float64), WEIGHT
     TRAIN[kind](wide, Y, weight)
-    counts = len(parallel.train.signatures), len(parallel.logits.signatures)
+    counts = len(parallel.train.signatures), len(passes.logits.signatures)
     TRAIN[kind](read_only(wide), read_only(Y), read_only(weight))
     if kind == "MLPClassifier":
         sparse = scipy.sparse.csr_array(wide)
@@ -519,7 +519,7 @@ def test_no_read_only_input_compiles_anew(kind):
         for name in ("data", "indices", "indptr"):
             setattr(sparse, name, read_only(getattr(sparse, name)))
         TRAIN[kind](sparse, Y, weight)
-    assert (len(parallel.train.signatures), len(parallel.logits.signatures)) == counts
+    assert (len(parallel.train.signatures), len(passes.logits.signatures)) == counts
 
 
 # More data than memory

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import _simd
-from fastbp.backprop import layout
+from fastbp.backprop import layout, state, tasks
 
 ARCHITECTURES = [(5, 3), (7, 5, 3), (4, 9, 6, 2), (1, 1, 1), (64, 33, 10), (784, 512, 512, 10)]
 architectures = pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_aligned(n, page_offset, dtype):
 @architectures
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 16, 1000])
 def test_parts_cover_each_row_of_each_layer_once(sizes, n_threads):
-    parts = layout.make_parts(layout.make_plan(sizes), n_threads)
+    parts = tasks.make_weight_blocks(layout.make_plan(sizes), n_threads)
     covered = [(layer, row) for layer, first, last in parts.tolist() for row in range(first, last)]
     assert covered == [(n, row) for n in range(1, len(sizes)) for row in range(sizes[n - 1])]
     # sums of squares are made of so many rows, whole ones
@@ -72,7 +72,7 @@ def test_parts_cover_each_row_of_each_layer_once(sizes, n_threads):
     "sizes", [(64, 100, 10), (16, 100, 26), (784, 30, 10), (30, 100, 10), (784, 512, 512, 10)]
 )
 def test_two_threads_share_the_weights_nearly_evenly(sizes):
-    parts = layout.make_parts(layout.make_plan(sizes), 2)
+    parts = tasks.make_weight_blocks(layout.make_plan(sizes), 2)
     work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
     assert max(work) <= sum(work) / 2
 
@@ -102,7 +102,7 @@ def test_panels_hold_each_number_once_in_the_order_of_their_columns(sizes, dtype
 def test_panels_and_back(sizes, dtype):
     plan = layout.make_plan(sizes)
     before = np.random.default_rng(0).normal(size=plan.n_parameters).astype(dtype)
-    plain, numbers = before.copy(), layout.make_state(plan, dtype)[1].velocity
+    plain, numbers = before.copy(), state.make_optimizer_state(plan, dtype).velocity
     layout.as_panels(plan, plain, numbers)
     np.testing.assert_array_equal(layout.as_plain(plan, numbers), before)
     panels = layout.Panels(plan, plain)

@@ -94,7 +94,7 @@ def test_the_tile_asks_the_processor_where_nothing_is_set(monkeypatch):
 
 @kernel
 def first_largest(z):
-    return rows.first_largest(flat(z), z.shape[0])
+    return _rows.first_largest(flat(z), z.shape[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

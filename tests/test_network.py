@@ -20,7 +20,7 @@ from tolerances import FINITE_DIFFERENCE, STEP, assert_ulp
 
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network, network
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import parallel, passes, state
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.training import run as training_run
 from fastbp.training import threads
@@ -653,11 +653,11 @@ def test_input_in_any_form(data, form):
 def test_right_input_is_not_copied(data, monkeypatch):
     seen = []
 
-    def make_data(x, labels, targets, row_weight, original=layout.make_data):
+    def make_data(x, labels, targets, row_weight, original=state.make_data):
         seen.append(x)
         return original(x, labels, targets, row_weight)
 
-    monkeypatch.setattr(layout, "make_data", make_data)
+    monkeypatch.setattr(state, "make_data", make_data)
     X = data[0].astype(np.float32)
     Network(SIZES).fit(X, data[1], epochs=2)
     assert len(seen) == 1
@@ -1426,7 +1426,7 @@ def test_rows_that_are_predicted_at_the_same_time_share_no_memory(rng, monkeypat
     """A second prediction begins within a first one; a third takes over what one of them had."""
     net, x = Network(SIZES), rng.random((1, 6), np.float32)
     net.logits(x)  # leaves memory for the next one
-    logits, memory = parallel.logits, []
+    logits, memory = passes.logits, []
 
     def spy(*arguments):
         memory.append((arguments[3], arguments[5]))
@@ -1452,7 +1452,7 @@ def test_what_is_remembered_of_a_silent_column_does_not_become_subnormal(optimiz
     X, y = rng.normal(size=(8, 3)), rng.integers(0, 2, 8)
     net.fit(X, y, epochs=1, optimizer=optimizer)
     X[:, 1] = 0
-    for memory in (net._memory.velocity, net._memory.second):
+    for memory in (net._memory.velocity, net._memory.second_moment):
         if memory is not None:
             memory *= np.float32(1e-35)  # as after some hundred steps
     net.fit(X, y, epochs=parallel.FLUSH * 5 - 1, optimizer=optimizer)

@@ -31,7 +31,7 @@ from fastbp import (
     convert,
     kernels,
 )
-from fastbp.backprop import layout
+from fastbp.backprop.state import make_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -106,7 +106,7 @@ def with_a_checkpoint(net):
 
 
 def a_run(net):
-    data = layout.make_data(X.astype("f"), Y, None, EVERY)
+    data = make_data(X.astype("f"), Y, None, EVERY)
     with net.run(data, SGD().update(), 8, 2) as run:
         return run.n_steps
 

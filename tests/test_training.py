@@ -13,7 +13,7 @@ from test_network import digest
 from together import together
 
 from fastbp import SGD, Adam, DivergenceError, Network
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, parallel, state
 from fastbp.training import run as training_run
 from fastbp.training import threads
 
@@ -245,7 +245,7 @@ def test_a_slow_pace_makes_short_slices():
     """Ctrl-C is not to wait for a processor that others use as well."""
     net = Network([6, 5, 3])
     X, y = np.zeros((1000, 6)), np.zeros(1000, int)
-    data = layout.make_data(X.astype("f4"), y, None, np.empty(0))
+    data = state.make_data(X.astype("f4"), y, None, np.empty(0))
     with net.run(data, SGD(0.05).update(), 10, 1) as run:
         run.begin()
         assert run._stretch(1) > 1000

@@ -14,7 +14,7 @@ from fastbp._files import network_file
 from fastbp._files.atomic import PIECE, StrPath
 from fastbp._files.network_file import Facts, is_count
 from fastbp._files.safetensors import Array, ModelFileError
-from fastbp.backprop import layout
+from fastbp.backprop import layout, state
 from fastbp.optimizers import SGD, Adam
 from fastbp.training.run import History, Run
 
@@ -40,7 +40,7 @@ class Resumed(NamedTuple):
     position: Position
     history: History
     parameters: Array
-    memory: layout.Memory
+    memory: state.OptimizerState
     start: Array  # the parameters at the beginning of the epoch
 
 
@@ -81,7 +81,7 @@ class Checkpoint:
         if position.step:
             arrays["epoch_start"] = run.start
         facts = self._facts._replace(
-            epoch=position.first_epoch + position.done, n_steps=int(run.memory.n_steps[0])
+            epoch=position.first_epoch + position.done, n_steps=int(run.memory.n_updates[0])
         )
         settings = {"run": self._identity, "position": position}
         network_file.save(
@@ -114,7 +114,9 @@ class Checkpoint:
                 is_needed = not name.startswith("val_") or self._identity["validation_data"]
                 values = np.empty(done if is_needed else 0)
                 setattr(history, name, file.take(f"history.{name}", values).tolist())
-            parameters, memory = layout.make_state(plan, self._facts.dtype, file.has_second)
+            dtype = self._facts.dtype
+            parameters = state.make_parameters(plan, dtype)
+            memory = state.make_optimizer_state(plan, dtype, file.has_second)
             file.take_network(parameters, memory)
             start = parameters
             if position.step:
@@ -140,8 +142,8 @@ DATA = ("X", "y", "sample_weight", "validation_data")
 
 
 def identity_of(
-    data: layout.Data,
-    validation: layout.Data | None,
+    data: state.Data,
+    validation: state.Data | None,
     optimizer: SGD | Adam,
     batch_size: int,
     l2: float,
@@ -150,7 +152,7 @@ def identity_of(
     """Tell a run of training from all others, but for the network that it begins with."""
     fingerprints = _fingerprints(data)
     return {
-        "batch_size": min(batch_size, layout.n_rows(data)),
+        "batch_size": min(batch_size, state.n_rows(data)),
         "optimizer": {"name": type(optimizer).__name__, **asdict(optimizer)},
         "l2": l2,
         "shuffle": shuffle,
@@ -159,7 +161,7 @@ def identity_of(
     }
 
 
-def _fingerprints(data: layout.Data) -> dict[str, str | None]:
+def _fingerprints(data: state.Data) -> dict[str, str | None]:
     y: Array | None = data.targets if data.labels is None else data.labels
     weight = data.row_weight
     assert y is not None

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastbp._files.atomic import StrPath
 from fastbp._files.safetensors import DTYPES, Array, Reader, reading, write
-from fastbp.backprop import layout
+from fastbp.backprop import layout, state
 from fastbp.kernels.activation import ACTIVATIONS
 
 # Of what a file holds, and how: a change of either that older versions would misread makes it 2.
@@ -43,7 +43,7 @@ def save(
     kind: str,
     facts: Facts,
     parameters: Array,
-    memory: layout.Memory,
+    memory: state.OptimizerState,
     arrays: Mapping[str, Array] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
@@ -53,10 +53,10 @@ def save(
     """
     plan = layout.make_plan(facts.layer_sizes, facts.activation)
     held = _views(plan, parameters)
-    if memory.second is not None or memory.velocity.any():
+    if memory.second_moment is not None or memory.velocity.any():
         held["velocity"] = layout.as_plain(plan, memory.velocity)
-    if memory.second is not None:
-        held["second_moment"] = layout.as_plain(plan, memory.second)
+    if memory.second_moment is not None:
+        held["second_moment"] = layout.as_plain(plan, memory.second_moment)
     said = facts._asdict() | {"fastbp": kind, "version": VERSION} | dict(settings or {})
     del said["dtype"]  # the arrays say it
     texts = {name: json.dumps(value) for name, value in said.items()}
@@ -145,16 +145,19 @@ class NetworkFile:
         """Read an array; see `Reader.take`."""
         return self._reader.take(name, array)
 
-    def take_network(self, parameters: Array, memory: layout.Memory) -> None:
+    def take_network(self, parameters: Array, memory: state.OptimizerState) -> None:
         """Read parameters and memory into arrays as the facts have them, newly made."""
         plan = layout.make_plan(self.facts.layer_sizes, self.facts.activation)
         for name, view in _views(plan, parameters).items():
             self._reader.take(name, view)
-        for name, numbers in (("velocity", memory.velocity), ("second_moment", memory.second)):
+        for name, numbers in (
+            ("velocity", memory.velocity),
+            ("second_moment", memory.second_moment),
+        ):
             if name in self and numbers is not None:
                 plain = self._reader.take(name, np.empty_like(parameters))
                 layout.as_panels(plan, plain, numbers)
-        memory.n_steps[0] = self.facts.n_steps
+        memory.n_updates[0] = self.facts.n_steps
 
     def finish(self) -> None:
         """Make sure that all that was read is what was written."""

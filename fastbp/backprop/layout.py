@@ -9,7 +9,6 @@ While a network is trained, its parameters lie in a second vector, in panel form
 ``fastbp.kernels.products``.  So does, always, what a step knows of those before it.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp._simd import lane_count, panel_width
-from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.kernels.dense import MARGIN
 
@@ -27,30 +25,6 @@ IndexArray = npt.NDArray[np.intp]
 
 LINE = 16  # numbers in a cache line, of float32
 PAGE_BYTES = 4096
-
-# Parts of the weights that a thread updates in a step, about: more cost time, fewer wait longer
-PARTS_A_THREAD = 8
-
-# Rows of weights whose squares are summed together: a tile of the widest registers
-PIECE = 7
-
-# Places on the board that threads share, a cache line apart: how many threads have come, the phases
-# that may start, the items done, the step that was not made (-1 if there is none); then, for each
-# phase of a step, what has been claimed of each thread's items.
-LINE_OF_COUNTERS = 8
-ENTERED, OPEN, DONE, STOPPED, CLAIMED = range(0, 5 * LINE_OF_COUNTERS, LINE_OF_COUNTERS)
-
-
-def _second_level_cache() -> int:
-    """Bytes of a core's second-level cache; where nothing tells, those of most processors."""
-    try:
-        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 2**20
-    except (AttributeError, ValueError, OSError):
-        return 2**20
-
-
-# Half of it holds packed rows; weights, errors and results pass through the other half.
-PACKED_BYTES = _second_level_cache() // 2
 
 
 class Layer(NamedTuple):
@@ -84,75 +58,6 @@ class Plan(NamedTuple):
     def sizes(self) -> list[int]:
         """Units of each layer."""
         return [int(n) for n in self.table[:, 0]]
-
-
-class Sparse(NamedTuple):
-    """Sparse rows: row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]."""
-
-    starts: IndexArray
-    columns: IndexArray
-    values: FloatArray
-
-
-class Data(NamedTuple):
-    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K).
-
-    Where rows are sparse, ``x`` has none, only their length.  What is None is left out of the
-    compiled code.
-    """
-
-    x: FloatArray
-    sparse: Sparse | None
-    labels: IndexArray | None
-    targets: FloatArray | None
-    row_weight: npt.NDArray[np.float64]  # (n,), or (0,): every row weighs 1
-
-
-class Update(NamedTuple):
-    """How a step changes the parameters, given the gradient g of the batch's mean cross-entropy.
-
-    To the gradient of the weights comes the penalty ``(l2 + alpha / the batch's weight) * W``.
-    """
-
-    is_adam: bool
-    nesterov: bool
-    learning_rate: float
-    momentum: float  # mu; of Adam, beta_1
-    beta_2: float
-    epsilon: float
-    epsilon_is_corrected: bool  # as v is, for its bias: the paper's algorithm 1
-    weight_decay: float
-    l2: float
-    alpha: float
-
-
-class Memory(NamedTuple):
-    """What a step knows of those before it, in panel form."""
-
-    velocity: FloatArray  # v; of Adam, the first moment
-    second: FloatArray | None  # Adam's second moment
-    n_steps: npt.NDArray[np.int64]  # (1,): the steps made so far
-
-
-class Workspace(NamedTuple):
-    """Memory of a training step on up to ``capacity`` rows."""
-
-    capacity: int
-    packed: FloatArray | None  # (n_threads, size): packed rows of large products
-    waiting: FloatArray | None  # (n_threads, size): a batch's sums that wait for their neighbours
-    x: FloatArray  # the rows gathered, ``pitch[0]`` apart
-    hidden: FloatArray  # activations of the hidden layers
-    delta: FloatArray  # errors of the hidden layers
-    z: FloatArray  # (capacity, K) logits
-    delta_out: FloatArray  # (capacity, K) output error
-    labels: IndexArray | None
-    targets: FloatArray | None
-    row_weight: npt.NDArray[np.float64]
-    loss: FloatArray  # (capacity,)
-    correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
-    weight: npt.NDArray[np.float64]  # (1,): of all rows of the batch
-    # (layers, pieces): sums of the squares of ``PIECE`` rows of weights, for the penalty
-    squares: npt.NDArray[np.float64] | None
 
 
 def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
@@ -246,6 +151,11 @@ def _whole(numbers: FloatArray) -> int:
     return -(-len(numbers) // lane_count(numbers.dtype)) * lane_count(numbers.dtype)
 
 
+def panel_size(plan: Plan, dtype: npt.DTypeLike) -> int:
+    """Count the elements of a vector in panel form."""
+    return _panel_table(plan, np.dtype(dtype))[1]
+
+
 def _panel_table(plan: Plan, dtype: np.dtype[Any]) -> tuple[IndexArray, int]:
     table, at = plan.table.copy(), 0
     whole = -(-table[1:, 0] // lane_count(dtype)) * lane_count(dtype)
@@ -284,115 +194,6 @@ def aligned(n: int, dtype: npt.DTypeLike, page_offset: int = 0) -> FloatArray:
     memory = np.zeros(n + MARGIN + PAGE_BYTES // dtype.itemsize, dtype)
     start = (page_offset - memory.ctypes.data) % PAGE_BYTES // dtype.itemsize
     return memory[start : start + n]
-
-
-def make_data(
-    x: FloatArray | tuple[FloatArray, IndexArray, IndexArray, FloatArray],
-    labels: IndexArray | None,
-    targets: FloatArray | None,
-    row_weight: npt.NDArray[np.float64],
-) -> Data:
-    """Put what there is in its place; sparse rows come as (no rows, starts, columns, values)."""
-    if isinstance(x, tuple):
-        return Data(x[0], Sparse(*x[1:]), labels, targets, row_weight)
-    return Data(x, None, labels, targets, row_weight)
-
-
-def make_state(
-    plan: Plan, dtype: npt.DTypeLike, with_second: bool = False
-) -> tuple[FloatArray, Memory]:
-    """Allocate the parameters and what a step knows of those before it: zeros."""
-    dtype = np.dtype(dtype)
-    _, size = _panel_table(plan, dtype)
-    velocity = aligned(size, dtype, PAGE_BYTES // 2)
-    second = make_second_moment(plan, dtype) if with_second else None
-    return aligned(plan.n_parameters, dtype), Memory(velocity, second, np.zeros(1, np.int64))
-
-
-def make_second_moment(plan: Plan, dtype: np.dtype[Any]) -> FloatArray:
-    """Allocate what Adam keeps besides the velocity's place."""
-    _, size = _panel_table(plan, dtype)
-    return aligned(size, dtype, PAGE_BYTES // 4)
-
-
-def copy_of(memory: Memory) -> Memory:
-    """Return a memory of its own."""
-    second = None if memory.second is None else memory.second.copy()
-    return Memory(memory.velocity.copy(), second, memory.n_steps.copy())
-
-
-def n_rows(data: Data) -> int:
-    """Count the rows, sparse or not."""
-    return len(data.x) if data.sparse is None else len(data.sparse.starts) - 1
-
-
-def forget(memory: Memory) -> None:
-    """Start over: no velocity, no moments, no step made."""
-    for array in memory:
-        if array is not None:
-            array[:] = 0
-
-
-def make_workspace(
-    plan: Plan, data: Data, capacity: int, n_threads: int = 1, with_penalty: bool = False
-) -> Workspace:
-    """Allocate what a step on up to ``capacity`` rows of ``data`` writes."""
-    dtype = data.x.dtype
-    n_classes = plan.sizes[-1]
-    n_hidden = capacity * plan.n_hidden
-    n_out = capacity * n_classes
-    packed = _packed_size(plan, capacity, dtype.itemsize)
-    waiting = WAITING * lane_count(dtype)
-    return Workspace(
-        capacity=capacity,
-        packed=aligned(n_threads * packed, dtype).reshape(n_threads, packed) if packed else None,
-        waiting=aligned(n_threads * waiting, dtype).reshape(n_threads, waiting) if packed else None,
-        x=aligned(capacity * Layer(*plan.table[0].tolist()).pitch, dtype),
-        hidden=aligned(n_hidden, dtype),
-        delta=aligned(n_hidden, dtype),
-        z=aligned(n_out, dtype).reshape(capacity, n_classes),
-        delta_out=aligned(n_out, dtype).reshape(capacity, n_classes),
-        labels=None if data.labels is None else np.empty(capacity, np.intp),
-        targets=None if data.targets is None else np.empty((capacity, n_classes), dtype),
-        row_weight=np.empty(capacity if data.row_weight.size else 0, np.float64),
-        loss=np.empty(capacity, dtype),
-        correct=np.empty(capacity, np.float64),
-        weight=np.empty(1, np.float64),
-        squares=np.zeros((len(plan.sizes) - 1, -(-max(plan.sizes) // PIECE)))
-        if with_penalty
-        else None,
-    )
-
-
-def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:
-    """Numbers that a thread packs at a time; 0 where all is small, and no sums wait."""
-    widest = max(plan.sizes)
-    is_wide = widest >= PACKED_COLUMNS and capacity >= PACKED_ROWS
-    if capacity <= K_BLOCK and not is_wide:
-        return 0
-    return min(PACKED_BYTES // itemsize, capacity * (widest + LINE) + MARGIN)
-
-
-def make_parts(plan: Plan, n_threads: int) -> IndexArray:
-    """Cut the weights into the parts that are updated at a time: layer, first row, end of rows.
-
-    One thread takes whole layers.  Several share parts as equal as whole tiles allow, a few each.
-    """
-    parts = []
-    for number, (fan_in, fan_out) in enumerate(pairwise(plan.sizes), start=1):
-        rows = fan_in
-        if n_threads > 1:
-            rows = max(plan.n_weights // (PARTS_A_THREAD * n_threads * fan_out), PIECE)
-            rows = -(-fan_in // (-(-fan_in // rows) * PIECE)) * PIECE
-        parts += [(number, k, min(k + rows, fan_in)) for k in range(0, fan_in, rows)]
-    return np.array(parts, np.intp)
-
-
-def make_board(n_threads: int) -> npt.NDArray[np.int64]:
-    """Allocate the board of up to ``n_threads`` threads, ready for use."""
-    board = np.zeros(CLAIMED + 2 * n_threads * LINE_OF_COUNTERS, np.int64)
-    board[STOPPED] = -1
-    return board
 
 
 def multiply_adds(plan: Plan, rows: int, passes: int) -> int:

@@ -1,531 +1,91 @@
-"""The training step: gather, forward, output error, backward, update; BP1 to BP4 in order.
+"""The two phases of a step, and the threads that share them.
 
-A step has two phases, and threads meet between them.  The first is independent for each block of
-batch rows: gather, forward, output error (BP1), hidden errors (BP2).  The second is independent for
-each part of the weights: gradient (BP3, BP4) and update.  Threads claim blocks and parts: each has
-its own, which its caches know from the step before, and takes over what others have not begun.  Who
-gets which has no influence on any bit, for every sum is made whole, in one order, by one thread.
-
-Hidden activations and errors of a magnitude below 2^-60 (float64: 2^-500) count as zero: their
-products would be subnormal, or next to it, and arithmetic with those is slow.
-
-Everything here is unchecked: ``fastbp.network`` checks once per call and then calls ``train`` (many
-steps in one compiled call, on any number of threads), ``gradient`` (one backward pass without an
-update), or ``logits`` (the forward pass alone).
+The first phase is independent for each block of batch rows: gather, forward, output error (BP1),
+hidden errors (BP2).  The second is independent for each block of weights: gradients (BP3, BP4) and
+update.  Threads meet between them.  A thread first takes the blocks that are its own, which its
+caches hold from the step before, then those that others have not begun.  Who takes which changes
+no bit: every sum is made whole, in one order, by one thread.
 """
 
-import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from fastbp._compile import inlined, kernel
-from fastbp._simd import (
-    at,
-    broadcast,
-    constant_for,
-    convert,
-    fetch_add,
-    fetch_add_below,
-    flat,
-    load_acquire,
-    load_masked,
-    offset,
-    panel_width,
-    put,
-    row,
-    stack_row,
-    store,
-    store_masked,
-    store_release,
-    wait_for,
-    width,
+from fastbp._compile import kernel
+from fastbp._simd import at, fetch_add, flat, load_acquire, offset, put, store_release, wait_for
+from fastbp.backprop.step import (
+    FLUSH,
+    Parameters,
+    _add_penalty,
+    _add_totals,
+    _flat_or_none,
+    _flush_part,
+    _pass_rows,
+    _rules,
+    _scratch,
+    _square_part,
+    _units,
+    _update_part,
 )
-from fastbp.backprop.layout import (
-    CLAIMED,
-    DONE,
-    ENTERED,
-    LINE_OF_COUNTERS,
-    OPEN,
-    PIECE,
-    STOPPED,
-    Layer,
-)
-from fastbp.kernels._matmul import (
-    NOWHERE,
-    STACK_PACKED,
-    WAITING,
-    Scratch,
-    Upcoming,
-    k_block_of,
-    panel_row,
-    panel_weights,
-    plain_weights,
-    rest,
-    stack_scratch,
-)
-from fastbp.kernels._rows import first_largest, is_first_largest
-from fastbp.kernels.cross_entropy import label_rows, sum_of, target_rows
-from fastbp.kernels.dense import (
-    column_sums,
-    error_rows,
-    forward_rows,
-    gradient_rows,
-    sum_of_squares,
-    update_rows,
-    without_tiny,
-)
-from fastbp.kernels.update import Rule, adam_rate, flush, update_parameters
+from fastbp.backprop.tasks import DIVERGED, DONE, ENTERED, OPEN, take
+from fastbp.kernels._matmul import NOWHERE, Upcoming
 
-# Steps from one look for subnormal numbers in the memory of the update to the next
-FLUSH = 64
 
-# Hidden activations and errors of a smaller magnitude count as zero in training.
-TINY_32, TINY_64 = 2.0**-60, 2.0**-500
+class Model(NamedTuple):
+    """What a step changes: parameters and optimizer state in panel form, and their layout."""
 
-# Sums of blocks that wait for their neighbours, in registers: enough for any number of blocks
-LEVELS = 64
+    layers: Any  # `Panels.table`
+    parameters: Any
+    state: Any
 
 
-class Parameters(NamedTuple):
-    """Parameters from their first number on, and how many may be read: 0 in panel form."""
+class Batches(NamedTuple):
+    """Steps ``first`` to ``last`` (excluded) of an epoch that takes the rows in ``order``."""
 
-    start: Any
-    room: int
+    order: Any
+    size: int
+    first: int
+    last: int
 
 
-class Units(NamedTuple):
-    """Where the rows of a batch begin in a workspace.
+class Tasks(NamedTuple):
+    """How the work is cut, and the counters by which threads take it."""
 
-    Taken out of its arrays once, before the loop over steps: to touch an array counts its users,
-    with an instruction that waits until every weight just written has left the processor.
-    """
-
-    x: Any
-    hidden: Any
-    delta: Any
-    delta_out: Any
-    capacity: int
-
-
-@inlined
-def _flat_or_none(array):
-    if array is None:
-        return None
-    else:
-        return flat(array)
-
-
-@inlined
-def _scratch(packed, waiting, thread):
-    if packed is None:
-        return None
-    else:
-        of_thread = row(packed, thread)
-        return Scratch(of_thread, packed.shape[1] - width(packed), row(waiting, thread))
-
-
-@inlined
-def _units(work):
-    return Units(
-        *(flat(work.x), flat(work.hidden), flat(work.delta), flat(work.delta_out), work.capacity)
-    )
-
-
-@inlined
-def _layer(table, number):
-    """The `Layer` in a row of the plan's table."""
-    fields = offset(table, number * 6)
-    return Layer(
-        *(at(fields, 0), at(fields, 1), at(fields, 2), at(fields, 3), at(fields, 4), at(fields, 5))
-    )
-
-
-@inlined
-def _rows_of(memory, capacity, layer, first):
-    """Row ``first`` of a layer's units in the hidden layers' memory."""
-    return offset(memory, capacity * layer.unit_at + first * layer.pitch)
-
-
-@inlined
-def _gather(data, order, start, first, last, work, pitch):
-    """Copy the rows ``order[start + first : start + last]`` to rows ``first`` to ``last``.
-
-    A row that is not finite makes weights of the first layer infinite or NaN, whatever its loss is.
-    """
-    n_features = data.x.shape[1]
-    for i in range(first, last):
-        number = at(order, start + i)
-        copy = offset(flat(work.x), i * pitch)
-        if data.sparse is None:
-            x = row(data.x, number)
-            for q in range(0, n_features, width(x)):
-                store(copy, q, load_masked(x, q, n_features - q, 0.0))
-        else:
-            _spread(data.sparse, number, copy, n_features)
-        if data.labels is None:
-            y, y_copy = row(data.targets, number), row(work.targets, i)
-            for k in range(data.targets.shape[1]):
-                put(y_copy, k, at(y, k))
-        else:
-            put(flat(work.labels), i, at(flat(data.labels), number))
-        if data.row_weight.size:
-            put(flat(work.row_weight), i, at(flat(data.row_weight), number))
-
-
-@inlined
-def _spread(sparse, number, copy, n_features):
-    """Write a sparse row with its zeros."""
-    starts, columns, values = flat(sparse.starts), flat(sparse.columns), flat(sparse.values)
-    for q in range(0, n_features, width(copy)):
-        store(copy, q, broadcast(copy, 0.0))
-    for k in range(at(starts, number), at(starts, number + 1)):
-        put(copy, at(columns, k), at(values, k))
-
-
-@inlined
-def _tiny(like):
-    return constant_for(like, TINY_32, TINY_64)
-
-
-@inlined
-def _forward(layers, n_layers, parameters, x, x_row, units, first, n, z, smallest, scratch):
-    """a^l = f(a^(l-1) W^l + b^l), and the logits z^L = a^(L-1) W^L + b^L, for n rows.
-
-    ``parameters`` tells how the weights lie: its ``room`` is 0 in panel form.
-    """
-    a, a_row = x, x_row
-    for number in range(1, n_layers):
-        below, layer = _layer(layers, number - 1), _layer(layers, number)
-        is_hidden = number < n_layers - 1
-        a_next, kept = z, 0.0
-        if is_hidden:
-            a_next, kept = _rows_of(units.hidden, units.capacity, layer, first), smallest
-        forward_rows(
-            *(a, a_row, _weights(parameters, below, layer)),
-            *(offset(parameters.start, layer.bias_at), n, a_next, layer.pitch, layer.activation),
-            *(kept, scratch),
-        )
-        a, a_row = a_next, layer.pitch
-
-
-@inlined
-def _weights(parameters, below, layer):
-    w = offset(parameters.start, layer.weight_at)
-    if parameters.room > 0:
-        return plain_weights(w, below.units, layer.units, parameters.room - layer.weight_at)
-    return panel_weights(w, below.units, layer.units)
-
-
-@inlined
-def _output_error(work, first, last, scale):
-    """BP1: delta^L = s w (a^L - y); s holds the mean's 1/n, and so brings it to every gradient."""
-    z, loss, delta = work.z[first:last], work.loss[first:last], work.delta_out[first:last]
-    row_weight = work.row_weight[first:last]
-    if work.labels is None:
-        target_rows(z, work.targets[first:last], row_weight, loss, delta, scale)
-    else:
-        label_rows(z, work.labels[first:last], row_weight, loss, delta, scale)
-    for q in range(0, delta.size, width(delta)):
-        held = delta.size - q
-        delta_q = without_tiny(load_masked(flat(delta), q, held, 0.0), _tiny(flat(delta)))
-        store_masked(flat(delta), q, delta_q, held)
-
-
-@inlined
-def _hidden_errors(layers, n_layers, parameters, units, first, n, scratch):
-    """BP2: delta^(l-1) = (delta^l W^lT) f'(z^(l-1)), from the last layer down."""
-    delta = offset(units.delta_out, first * _layer(layers, n_layers - 1).units)
-    for number in range(n_layers - 1, 1, -1):
-        below, layer = _layer(layers, number - 1), _layer(layers, number)
-        delta_below = _rows_of(units.delta, units.capacity, below, first)
-        error_rows(
-            *(delta, layer.pitch, _weights(parameters, below, layer)),
-            *(_rows_of(units.hidden, units.capacity, below, first), n, delta_below, below.pitch),
-            *(below.activation, _tiny(delta), scratch),
-        )
-        delta = delta_below
-
-
-@inlined
-def _bias_gradient(delta, layer, n, k, scratch):
-    """BP3: the sum over the batch of delta^l, for the register of units at k."""
-    return convert(column_sums(delta, layer.pitch, n, k, layer.units, scratch), delta)
-
-
-@inlined
-def _update_biases(delta, layer, n, b, v, u, rule, scratch):
-    """BP3 and the update: without penalty and without decay."""
-    g = stack_row(delta, 1)
-    for k in range(0, layer.units, width(b)):
-        g_k = _bias_gradient(delta, layer, n, k, scratch)
-        store(g, 0, broadcast(g, 0.0))
-        store_masked(g, 0, g_k, layer.units - k)
-        update_parameters(offset(b, k), g, offset(v, k), rest(u, k), width(b), rule)
-
-
-@inlined
-def _rules(update, weight, t, u):
-    """What a step does to the weights, and to the biases."""
-    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
-    moments = (update.momentum, 1.0 - update.momentum, update.beta_2, 1.0 - update.beta_2)
-    rate, epsilon, decay = 0.0, 0.0, 0.0
-    if u is not None:
-        rate, root = adam_rate(update.learning_rate, update.momentum, update.beta_2, t)
-        epsilon = update.epsilon * root if update.epsilon_is_corrected else update.epsilon
-        decay = update.learning_rate * update.weight_decay
-    sgd = update.learning_rate, update.momentum, update.nesterov
-    return (
-        Rule(l2, *sgd, moments, (rate, epsilon, decay)),
-        Rule(0.0, *sgd, moments, (rate, epsilon, 0.0)),
-    )
-
-
-@inlined
-def _update_part(layers, n_layers, units, n, part, theta, v, u, rules, scratch, upcoming):
-    """BP4, BP3 and the update for one part."""
-    below, a = _activations(layers, units, at(part, 0) - 1)
-    layer, delta = _errors(layers, n_layers, units, at(part, 0))
-    first, last = at(part, 1), at(part, 2)
-    of_weights, of_biases = rules
-    place = layer.weight_at
-    weights = panel_weights(offset(theta, place), below.units, layer.units)
-    update_rows(
-        *(a, below.pitch, delta, layer.pitch, n, weights, first, last - first),
-        *(offset(v, place), rest(u, place), of_weights, scratch, upcoming),
-    )
-    if first == 0:
-        place = layer.bias_at
-        _update_biases(
-            *(delta, layer, n, offset(theta, place), offset(v, place), rest(u, place)),
-            *(of_biases, scratch),
-        )
-
-
-@inlined
-def _flush_part(layers, part, memory):
-    if memory is None:
-        return
-    below, layer = _layer(layers, at(part, 0) - 1), _layer(layers, at(part, 0))
-    first, last = at(part, 1), at(part, 2)
-    for j in range(0, layer.units, panel_width(memory)):
-        row_step = panel_row(memory, j, layer.units)
-        place = layer.weight_at + j * below.units + first * row_step
-        flush(offset(memory, place), (last - first) * row_step)
-    if first == 0:
-        flush(offset(memory, layer.bias_at), layer.units)
-
-
-@inlined
-def _square_part(layers, part, theta, squares):
-    """Note the sums of the squares of a part's weights: ``PIECE`` rows each."""
-    below, layer = _layer(layers, at(part, 0) - 1), _layer(layers, at(part, 0))
-    weights = panel_weights(offset(theta, layer.weight_at), below.units, layer.units)
-    for first in range(at(part, 1), at(part, 2), PIECE):
-        place = (at(part, 0) - 1) * squares.shape[1] + first // PIECE
-        put(flat(squares), place, sum_of_squares(weights, first, min(first + PIECE, at(part, 2))))
-
-
-@inlined
-def _batch_weight(row_weight, order, start, n, scratch):
-    """The sum of the rows' weights, in blocks that are added in a binary tree."""
-    if row_weight.size == 0:
-        return float(n)
-    weights = flat(row_weight)
-    waiting = stack_row(weights, LEVELS)
-    total, depth, made = 0.0, k_block_of(n), 0
-    for first in range(0, n, depth):
-        total = 0.0
-        for i in range(start + first, start + min(first + depth, n)):
-            total += at(weights, at(order, i))
-        made += 1
-        total = _add_waiting(waiting, made, first + depth >= n, total, scratch)
-    return total
-
-
-@inlined
-def _add_waiting(waiting, made, is_last, total, scratch):
-    """Add to a block's sum those of its neighbours that wait for it: a binary counter.
-
-    Without a scratch, there is one block.
-    """
-    if scratch is None:
-        return total
-    number, left = 0, made - 1
-    while left > 0:
-        number += left % 2
-        left //= 2
-    size = made
-    while number > 0 and (is_last or size % 2 == 0):
-        number -= 1
-        size //= 2
-        total = at(waiting, number) + total
-    put(waiting, number, total)
-    return total
-
-
-@inlined
-def _mark_correct(z, labels, targets, row_weight, first, last, correct):
-    """The weight of each row whose largest logit is the label's (or largest target's), or 0."""
-    z_rows, n_classes, weights = flat(z), z.shape[1], flat(row_weight)
-    for i in range(first, last):
-        if labels is None:
-            label = first_largest(offset(flat(targets), i * n_classes), n_classes)
-        else:
-            label = at(flat(labels), i)
-        is_right = is_first_largest(offset(z_rows, i * n_classes), n_classes, label)
-        weight = at(weights, i) if row_weight.size > 0 else 1.0
-        put(flat(correct), i, weight if is_right else 0.0)
-
-
-@inlined
-def _pass_rows(
-    layers, n_layers, data, order, parameters, work, units, start, n, first, last, scratch
-):
-    """Rows ``first`` to ``last`` of the batch of n: up to the logits, and back to the errors."""
-    pitch = _layer(layers, 0).pitch
-    _gather(data, order, start, first, last, work, pitch)
-    x, z = offset(units.x, first * pitch), offset(flat(work.z), first * work.z.shape[1])
-    _forward(
-        *(layers, n_layers, parameters, x, pitch, units, first, last - first, z),
-        *(_tiny(units.x), scratch),
-    )
-    weight = _batch_weight(data.row_weight, order, start, n, scratch)
-    _output_error(work, first, last, 1.0 / weight if weight > 0.0 else 0.0)
-    _mark_correct(work.z, work.labels, work.targets, work.row_weight, first, last, work.correct)
-    _hidden_errors(layers, n_layers, parameters, units, first, last - first, scratch)
-
-
-@inlined
-def _activations(layers, units, number):
-    """What enters layer ``number + 1``, and the `Layer` it comes from."""
-    layer = _layer(layers, number)
-    if number > 0:
-        return layer, _rows_of(units.hidden, units.capacity, layer, 0)
-    return layer, units.x
-
-
-@inlined
-def _errors(layers, n_layers, units, number):
-    """The error of layer ``number``, and its `Layer`."""
-    layer = _layer(layers, number)
-    if number < n_layers - 1:
-        return layer, _rows_of(units.delta, units.capacity, layer, 0)
-    return layer, units.delta_out
-
-
-@inlined
-def _batch_sums(loss, correct, n, scratch):
-    """The sums of a batch's losses, and of the weights of its correct rows.
-
-    In blocks that are added in a binary tree.
-    """
-    weights = flat(correct)
-    losses, corrects = stack_row(weights, LEVELS), stack_row(weights, LEVELS)
-    total, right, depth, made = 0.0, 0.0, k_block_of(n), 0
-    for first in range(0, n, depth):
-        last = min(first + depth, n)
-        made += 1
-        right = 0.0
-        for i in range(first, last):
-            right += at(weights, i)
-        right = _add_waiting(corrects, made, last >= n, right, scratch)
-        total = _add_waiting(losses, made, last >= n, sum_of(loss[first:last]), scratch)
-    return total, right
-
-
-@inlined
-def _add_totals(row_weight, order, start, n, loss, correct, totals, scratch):
-    """Add a batch to the epoch's sums; return its weight, or -1 where its loss is not finite."""
-    batch_loss, correct_weight = _batch_sums(loss, correct, n, scratch)
-    if not math.isfinite(batch_loss):
-        return -1.0
-    weight = _batch_weight(row_weight, order, start, n, scratch)
-    put(totals, 0, at(totals, 0) + batch_loss)
-    put(totals, 1, at(totals, 1) + correct_weight)
-    put(totals, 2, at(totals, 2) + weight)
-    if weight > 0.0:
-        put(totals, 3, at(totals, 3) + n * (batch_loss / weight))
-    return weight
-
-
-@inlined
-def _add_penalty(squares, n, weight, update, totals):
-    """Add a batch's penalty 0.5 (l2 + alpha / weight) ||W||^2, from before its update."""
-    total = 0.0
-    for piece in range(squares.size):
-        total += at(flat(squares), piece)
-    l2 = update.l2 + (update.alpha / weight if weight > 0.0 else 0.0)
-    put(totals, 3, at(totals, 3) + n * (0.5 * l2 * total))
-
-
-@inlined
-def _claim(counters, is_second, n_items, n_threads, made, thread):
-    """Claim one of the items of a phase of step ``made``; -1 if all are claimed.
-
-    Every n_threads-th item is the thread's own; it takes these first, then those of the others.
-    """
-    place = CLAIMED + (n_threads * LINE_OF_COUNTERS if is_second else 0)
-    for owner in range(thread, thread + n_threads):
-        if owner >= n_threads:
-            owner -= n_threads
-        n_own = (n_items - owner + n_threads - 1) // n_threads
-        claimed = fetch_add_below(counters, place + owner * LINE_OF_COUNTERS, (made + 1) * n_own)
-        if claimed >= 0:
-            return (claimed - made * n_own) * n_threads + owner
-    return -1
+    weight_blocks: Any
+    n_row_blocks: int
+    n_threads: int
+    counters: Any
 
 
 @kernel
-def train(
-    table,
-    data,
-    order,
-    parameters,
-    memory,
-    work,
-    parts,
-    n_blocks,
-    n_threads,
-    board,
-    totals,
-    first_step,
-    last_step,
-    batch_size,
-    update,
-):
-    """Make the steps ``first_step`` to ``last_step`` (excluded) of an epoch.
+def train(model, data, batches, options, work, tasks, totals):
+    """Make the steps of ``batches``: forward, output error, backward, update.
 
-    Step s learns from the rows ``order[s * batch_size : (s + 1) * batch_size]``; the last batch
-    of an epoch may be short, and is a mean over its own rows.  Any number of threads may call this
-    at the same time with the same arguments: whoever comes takes part, and none is waited for that
-    has not claimed anything.  All is done when every call has returned.
+    Step s learns from the rows ``order[s * size : (s + 1) * size]``; the last batch of an epoch may
+    be short, and is a mean over its own rows.  Any number of threads may call this at the same time
+    with the same arguments.  All steps are made when every call has returned.
 
     Parameters
     ----------
-    table, data, order
-        Layout (``Panels.table``); rows to learn from; a permutation of their numbers, intp.
-    parameters, memory : updated
-        In panel form.
-    work, parts
-        From ``make_workspace`` and ``make_parts``.
-    n_blocks : int
-        Blocks that a batch's rows are cut into.
-    n_threads : int
-        Threads that blocks and parts are shared out to.
-    board : int64, updated
-        New from ``make_board(n_threads)``.  ``board[STOPPED]`` is the first step whose loss was not
-        finite, if there was one: it is not applied, and none after it is made.
+    model : Model, updated
+    data : Data
+    batches : Batches
+    options : StepOptions
+    work : Workspace, written
+    tasks : Tasks
+        New from ``make_counters(n_threads)``.  ``counters[DIVERGED]`` becomes the first step whose
+        loss is not finite: neither it nor a later one is applied.
     totals : (4,) float64, updated
         To it are added: the sums over the rows of the loss, of the weight that was classified
         correctly, and of the weight; the sum over the batches of (mean loss + penalty) times rows,
         the penalty only where ``work.squares`` has room.
-    first_step, last_step, batch_size : int
-    update : Update
     """
-    counters, layers, rows = flat(board), flat(table), flat(order)
-    theta, v, u = flat(parameters), flat(memory.velocity), _flat_or_none(memory.second)
-    steps_made, squares = flat(memory.n_steps), work.squares
+    table, parameters, memory = model.layers, model.parameters, model.state
+    order, batch_size = batches.order, batches.size
+    first_step, last_step = batches.first, batches.last
+    parts, n_blocks, n_threads = tasks.weight_blocks, tasks.n_row_blocks, tasks.n_threads
+    update = options
+    counters, layers, rows = flat(tasks.counters), flat(table), flat(order)
+    theta, v, u = flat(parameters), flat(memory.velocity), _flat_or_none(memory.second_moment)
+    steps_made, squares = flat(memory.n_updates), work.squares
     units, places = _units(work), flat(parts)
     weight_of = flat(work.weight)
     x, n_features, n_dense = flat(data.x), data.x.shape[1], data.x.shape[0]
@@ -546,7 +106,7 @@ def train(
             break
         n_items = n_parts if is_second else n_blocks
         if n_threads > 1:
-            item = _claim(counters, is_second, n_items, n_threads, made, thread)
+            item = take(counters, is_second, n_items, n_threads, made, thread)
             if item < 0:
                 wait_for(counters, OPEN, phase + 1)
                 continue
@@ -597,106 +157,8 @@ def train(
                 )
                 put(weight_of, 0, weight)
                 if weight < 0.0:
-                    store_release(counters, STOPPED, step)
+                    store_release(counters, DIVERGED, step)
                     phase = 2 * (last_step - first_step)
             phase += 1
             if n_threads > 1:
                 store_release(counters, OPEN, phase)
-
-
-@kernel
-def gradient(table, data, order, parameters, work, grad):
-    """Write the gradient of the mean cross-entropy to ``grad``; return the mean.
-
-    ``work`` has room for all rows of ``data``, which are taken in ``order``; ``grad`` is laid out
-    as ``parameters``.
-    """
-    layers, rows, n, n_layers = flat(table), flat(order), order.size, table.shape[0]
-    units, theta = _units(work), Parameters(flat(parameters), parameters.size)
-    scratch = _scratch(work.packed, work.waiting, 0)
-    _pass_rows(layers, n_layers, data, rows, theta, work, units, 0, n, 0, n, scratch)
-    for number in range(1, n_layers):
-        below, a = _activations(layers, units, number - 1)
-        layer, delta = _errors(layers, n_layers, units, number)
-        grad_b, grad_w = offset(flat(grad), layer.bias_at), offset(flat(grad), layer.weight_at)
-        for k in range(0, layer.units, width(grad)):
-            store_masked(grad_b, k, _bias_gradient(delta, layer, n, k, scratch), layer.units - k)
-        room = n * layer.pitch + width(grad)
-        gradient_rows(
-            *(a, below.pitch, delta, layer.pitch, room, n, below.units, layer.units),
-            *(grad_w, None, scratch),
-        )
-    loss, _ = _batch_sums(work.loss, work.correct, n, scratch)
-    return loss / _batch_weight(data.row_weight, rows, 0, n, scratch)
-
-
-@kernel
-def logits(table, parameters, x, hidden, capacity, board, z, first_row, last_row):
-    """Write the logits of the rows ``first_row`` to ``last_row`` (excluded) of ``x`` to ``z``.
-
-    The rows pass through in blocks of ``capacity``, for as many of which ``hidden`` has room.  Any
-    number of threads may call this at the same time, each with a ``hidden`` of its own.
-    """
-    layers, theta = flat(table), Parameters(flat(parameters), parameters.size)
-    units = Units(flat(x), flat(hidden), flat(hidden), flat(z), capacity)
-    scratch = stack_scratch(stack_row(x, STACK_PACKED), stack_row(x, WAITING))
-    while True:
-        start = first_row + fetch_add(flat(board), ENTERED) * capacity
-        if start >= last_row:
-            break
-        _forward(
-            *(layers, table.shape[0], theta, offset(flat(x), start * x.shape[1]), x.shape[1]),
-            *(units, 0, min(capacity, last_row - start), offset(flat(z), start * z.shape[1])),
-            *(0.0, scratch),
-        )
-
-
-@kernel
-def mark_correct(z, labels, targets, row_weight, correct):
-    """Write the weight of each row whose largest logit is the label's, and 0 for the others.
-
-    Or that of the largest target, where there are no labels.  The first of equal logits counts, as
-    with ``numpy.argmax``; a row that holds NaN is not correct.
-    """
-    _mark_correct(z, labels, targets, row_weight, 0, z.shape[0], correct)
-
-
-@kernel
-def largest(z, labels):
-    """Write the index of each row's largest logit, the first of equals, to ``labels``.
-
-    Returns
-    -------
-    int
-        The first row that holds NaN or an infinite largest logit, or -1.
-    """
-    bad = -1
-    for i in range(z.shape[0]):
-        labels[i] = np.argmax(z[i])
-        if bad < 0 and not np.isfinite(z[i, labels[i]]):
-            bad = i
-    return bad
-
-
-@kernel
-def shuffle(bits, order, first, last):
-    """Shuffle ``order`` (n,): Fisher-Yates with one 64-bit word of ``bits`` (n,) per draw.
-
-    This call fills the places from ``last`` (excluded) down to ``first``; the first one has ``last
-    = n``, and calls for the places below go on with it.  The remainder favours small numbers by
-    less than n / 2^64.
-    """
-    for i in range(last - 1, max(first, 1) - 1, -1):
-        j = np.intp(bits[i] % np.uint64(i + 1))
-        swapped = order[i]
-        order[i] = order[j]
-        order[j] = swapped
-
-
-@kernel
-def all_finite(numbers):
-    """Tell whether a one-dimensional array holds neither NaN nor infinity."""
-    finite = True
-    for q in range(numbers.shape[0]):
-        finite &= np.isfinite(numbers[q])
-    return finite

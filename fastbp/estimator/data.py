@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastbp._checks.arrays import lend, refuse_mask
-from fastbp.backprop import layout
+from fastbp.backprop import state
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -179,14 +179,14 @@ def validated(*arguments: Any, **options: Any) -> Any:
         return validate_data(*arguments, **options)
 
 
-def as_data(X: Any, labels: Array, row_weight: Array) -> layout.Data:
+def as_data(X: Any, labels: Array, row_weight: Array) -> state.Data:
     """Lay dense or sparse rows out for the engine; copies nothing that is right already."""
     row_weight = lend(row_weight)
     if isinstance(X, np.ndarray):
-        return layout.make_data(lend(X), labels, None, row_weight)
+        return state.make_data(lend(X), labels, None, row_weight)
     if not X.has_canonical_format:
         X = X.copy()  # the caller's stays as it is
         X.sum_duplicates()
     starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
     rows = np.empty((0, X.shape[1]), X.dtype), lend(starts), lend(columns), lend(X.data)
-    return layout.make_data(rows, labels, None, row_weight)
+    return state.make_data(rows, labels, None, row_weight)

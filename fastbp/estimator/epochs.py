@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp.backprop import layout
+from fastbp.backprop import state
 from fastbp.estimator.callbacks import Tasks
 from fastbp.estimator.data import as_data, hold_out
 from fastbp.estimator.schedule import Schedule
@@ -137,7 +137,7 @@ def _train_epoch(classifier: Any, run: Run, n: int) -> None:
         print(f"Iteration {classifier.n_iter_}, loss = {classifier.loss_:.8f}")
 
 
-def _validate(classifier: Any, network: Network, X_val: Any, validation: layout.Data) -> None:
+def _validate(classifier: Any, network: Network, X_val: Any, validation: state.Data) -> None:
     z = classifier._logits(network, X_val)
     classifier.validation_scores_.append(accuracy(z, validation))
     classifier.validation_loss_curve_.append(mean_loss(z, validation))

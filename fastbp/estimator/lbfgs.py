@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, passes, state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def minimize(
     plan: layout.Plan,
-    data: layout.Data,
+    data: state.Data,
     start: NDArray[np.float64],
     *,
     alpha: float,
@@ -48,17 +48,17 @@ def minimize(
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    n = layout.n_rows(data)
-    work = layout.make_workspace(plan, data, n)
+    n = state.n_rows(data)
+    work = state.make_workspace(plan, data, n)
     order = np.arange(n, dtype=np.intp)
-    parameters, _ = layout.make_state(plan, np.float64)
+    parameters = state.make_parameters(plan, np.float64)
     grad = np.empty(plan.n_parameters)
     l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else n)
     weights = slice(0, plan.n_weights)
 
     def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         parameters[:] = theta
-        loss = float(parallel.gradient(plan.table, data, order, parameters, work, grad))
+        loss = float(passes.gradient(plan.table, data, order, parameters, work, grad))
         w = parameters[weights]
         grad[weights] += l2 * w
         return loss + 0.5 * l2 * float(np.square(w).sum()), grad.copy()

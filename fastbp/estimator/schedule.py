@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fastbp._checks.arrays import as_real
-from fastbp.backprop.layout import Update
+from fastbp.backprop.state import StepOptions
 from fastbp.optimizers import SGD, Adam
 
 KINDS = ("constant", "invscaling", "adaptive")
@@ -65,7 +65,7 @@ class Schedule:
         """The rate of the next epoch."""
         return self._optimizer.learning_rate
 
-    def update(self, alpha: float) -> Update:
+    def update(self, alpha: float) -> StepOptions:
         """Return what compiled code reads, with the penalty ``alpha`` divided by a batch's weight.
 
         Adam's epsilon is added before the bias of v is corrected, as in scikit-learn.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fastbp._files.checkpoint import Checkpoint, Position, Resumed
-from fastbp.backprop import layout
+from fastbp.backprop import state
 from fastbp.training.random import shuffle
 from fastbp.training.run import DivergenceError, History, Progress, Run
 
@@ -46,7 +46,7 @@ class Fitting:
     def __init__(
         self,
         run: Run,
-        update: layout.Update,
+        update: state.StepOptions,
         seed: int | None,
         epoch: int,
         validate: Callable[[], Entry],

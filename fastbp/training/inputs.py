@@ -19,7 +19,7 @@ from fastbp._checks.arrays import (
     is_plain,
     unit_scale,
 )
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import passes, state
 from fastbp.optimizers import SGD, Adam
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def as_data(
     layer_sizes: tuple[int, ...],
     dtype: np.dtype[Any],
     names: tuple[str, str] = ("X", "y"),
-) -> layout.Data:
+) -> state.Data:
     """Return what is to be learnt from, or to be compared with: at least one row."""
     x = as_rows(X, layer_sizes[0], dtype, names[0])
     if len(x) == 0:
@@ -106,14 +106,14 @@ def as_data(
     else:
         labels = as_labels(y, len(x), n_classes, names[1])
     row_weight = unit_scale(as_row_weight(sample_weight, len(x), "sample_weight"))
-    return layout.make_data(x, labels, targets, row_weight)
+    return state.make_data(x, labels, targets, row_weight)
 
 
 def as_validation(
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     layer_sizes: tuple[int, ...],
     dtype: np.dtype[Any],
-) -> layout.Data | None:
+) -> state.Data | None:
     if validation_data is None:
         return None
     if not isinstance(validation_data, tuple | list):
@@ -130,7 +130,7 @@ def check_finite(x: Array) -> None:
     rows = max(1, _PIECE // x.shape[1])
     for first in range(0, len(x), rows):
         piece = x[first : first + rows]
-        if not parallel.all_finite(piece.reshape(-1)):
+        if not passes.all_finite(piece.reshape(-1)):
             row, column = np.argwhere(~np.isfinite(piece))[0].tolist()
             raise ValueError(f"X must be finite, got {piece[row, column]} in row {first + row}")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, parallel, passes, state, tasks
 from fastbp.training import threads
 
 # Multiply-adds of the first slice of compiled code, a thread: a few milliseconds
@@ -149,15 +149,15 @@ class Run:
     def __init__(
         self,
         plan: layout.Plan,
-        data: layout.Data,
+        data: state.Data,
         parameters: Array,
-        memory: layout.Memory,
+        memory: state.OptimizerState,
         guard: Guard,
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
     ) -> None:
-        n = layout.n_rows(data)
+        n = state.n_rows(data)
         self._data = data
         self.parameters, self.memory, self._guard = parameters, memory, guard
         self.start = parameters
@@ -172,15 +172,15 @@ class Run:
         most = min(n_threads or threads.default_threads(), useful)
         self._team = threads.team(most, (self._step_cost, parameters.dtype))
         self._panels = layout.Panels(plan, parameters)
-        self._work = layout.make_workspace(plan, data, self._batch_size, most, with_penalty)
-        self._parts = layout.make_parts(plan, most)
+        self._work = state.make_workspace(plan, data, self._batch_size, most, with_penalty)
+        self._parts = tasks.make_weight_blocks(plan, most)
         self._pace = 0.0
         self._before = 0
 
     @property
     def step(self) -> int:
         """Steps of the epoch made so far: counted where they are made, so that none is missed."""
-        return int(self.memory.n_steps[0]) - self._before
+        return int(self.memory.n_updates[0]) - self._before
 
     def begin(
         self,
@@ -190,14 +190,14 @@ class Run:
         seconds: float = 0.0,
     ) -> None:
         """Get ready for an epoch, or for the rest of one of which ``step`` steps have been made."""
-        self._before = int(self.memory.n_steps[0]) - step
+        self._before = int(self.memory.n_updates[0]) - step
         self.totals[:] = totals
         # As long as the steps work on the panels, the parameters are what they were.
         self.start = self.parameters if start is None else start
         self.seconds = seconds
 
     def advance(
-        self, number: int, update: layout.Update, shown: Progress, until: int | None = None
+        self, number: int, update: state.StepOptions, shown: Progress, until: int | None = None
     ) -> None:
         """Make the steps of epoch ``number`` that have not been made, up to step ``until``."""
         until = self.n_steps if until is None else min(until, self.n_steps)
@@ -207,7 +207,7 @@ class Run:
             self._make_all_steps(number, update, shown, until)
         except BaseException as error:  # Ctrl-C may come before divergence has been noticed
             is_known = isinstance(error, DivergenceError)
-            self.is_lost = is_known or not parallel.all_finite(self._panels.numbers)
+            self.is_lost = is_known or not passes.all_finite(self._panels.numbers)
             raise
         finally:
             interruption = None
@@ -227,7 +227,7 @@ class Run:
         with self._guard.steps():
             if self.is_lost:
                 self.parameters[:] = self.start
-                layout.forget(self.memory)
+                state.forget(self.memory)
             else:
                 if self.step < self.n_steps and self.start is self.parameters:
                     self.start = self.parameters.copy()
@@ -235,7 +235,7 @@ class Run:
             self._guard.panels = None
 
     def _make_all_steps(
-        self, number: int, update: layout.Update, shown: Progress, until: int
+        self, number: int, update: state.StepOptions, shown: Progress, until: int
     ) -> None:
         while self.step < until:
             first, n_threads = self.step, self._team.size()
@@ -253,10 +253,12 @@ class Run:
             shown.steps(last - first)
         if until < self.n_steps:
             return
-        if not parallel.all_finite(self._panels.numbers):
+        if not passes.all_finite(self._panels.numbers):
             raise self._divergence("a parameter", number, None, update)
         # It would hold its parameter where it is from then on, without another sign.
-        if self.memory.second is not None and not parallel.all_finite(self.memory.second):
+        if self.memory.second_moment is not None and not passes.all_finite(
+            self.memory.second_moment
+        ):
             raise self._divergence("the mean of a squared gradient", number, None, update)
 
     def _stretch(self, n_threads: int) -> int:
@@ -265,21 +267,21 @@ class Run:
             return max(1, int(SLICE_SECONDS / self._pace))
         return max(1, FIRST_SLICE * n_threads // self._step_cost)
 
-    def _make_steps(self, first: int, last: int, n_threads: int, update: layout.Update) -> int:
+    def _make_steps(self, first: int, last: int, n_threads: int, update: state.StepOptions) -> int:
         """Make some steps, whole ones whatever happens; return the one that diverged, or -1."""
-        board = layout.make_board(n_threads)
+        board = tasks.make_counters(n_threads)
+        model = parallel.Model(self._panels.table, self._panels.numbers, self.memory)
+        batches = parallel.Batches(self.order, self._batch_size, first, last)
+        shared = parallel.Tasks(self._parts, n_threads, n_threads, board)
         steps = partial(
-            parallel.train,
-            *(self._panels.table, self._data, self.order, self._panels.numbers, self.memory),
-            *(self._work, self._parts, n_threads, n_threads, board, self.totals, first, last),
-            *(self._batch_size, update),
+            parallel.train, model, self._data, batches, update, self._work, shared, self.totals
         )
         with self._guard.steps():
             threads.run(n_threads, steps)
-        return int(board[layout.STOPPED])
+        return int(board[tasks.DIVERGED])
 
     def _divergence(
-        self, what: str, epoch: int, step: int | None, update: layout.Update
+        self, what: str, epoch: int, step: int | None, update: state.StepOptions
     ) -> DivergenceError:
         where = f"epoch {epoch}"
         if step is not None:

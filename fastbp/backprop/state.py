@@ -1,0 +1,194 @@
+"""What a step works on: data, the optimizer's state, a workspace, and the step's options."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp._simd import lane_count
+from fastbp.backprop.layout import (
+    LINE,
+    PAGE_BYTES,
+    FloatArray,
+    IndexArray,
+    Layer,
+    Plan,
+    aligned,
+    panel_size,
+)
+from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING
+from fastbp.kernels.dense import MARGIN
+
+# Rows of weights whose squares are summed together: a tile of the widest registers
+PIECE = 7
+
+
+def _second_level_cache() -> int:
+    """Bytes of a core's second-level cache; where nothing tells, those of most processors."""
+    try:
+        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 2**20
+    except (AttributeError, ValueError, OSError):
+        return 2**20
+
+
+# Half of it holds packed rows; weights, errors and results pass through the other half.
+PACKED_BYTES = _second_level_cache() // 2
+
+
+class SparseRows(NamedTuple):
+    """Sparse rows: row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]."""
+
+    starts: IndexArray
+    columns: IndexArray
+    values: FloatArray
+
+
+class Data(NamedTuple):
+    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K).
+
+    Where rows are sparse, ``x`` has none, only their length.  What is None is left out of the
+    compiled code.
+    """
+
+    x: FloatArray
+    sparse: SparseRows | None
+    labels: IndexArray | None
+    targets: FloatArray | None
+    row_weight: npt.NDArray[np.float64]  # (n,), or (0,): every row weighs 1
+
+
+class StepOptions(NamedTuple):
+    """How a step changes the parameters, given the gradient g of the batch's mean cross-entropy.
+
+    To the gradient of the weights comes the penalty ``(l2 + alpha / the batch's weight) * W``.
+    """
+
+    is_adam: bool
+    nesterov: bool
+    learning_rate: float
+    momentum: float  # mu; of Adam, beta_1
+    beta_2: float
+    epsilon: float
+    epsilon_is_corrected: bool  # as v is, for its bias: the paper's algorithm 1
+    weight_decay: float
+    l2: float
+    alpha: float
+
+
+class OptimizerState(NamedTuple):
+    """What a step keeps for the next one; vectors in panel form."""
+
+    velocity: FloatArray  # v; for Adam, the first moment
+    second_moment: FloatArray | None  # for Adam
+    n_updates: npt.NDArray[np.int64]  # (1,): updates made so far
+
+
+class Workspace(NamedTuple):
+    """Memory of a training step on up to ``capacity`` rows."""
+
+    capacity: int
+    packed: FloatArray | None  # (n_threads, size): packed rows of large products
+    waiting: FloatArray | None  # (n_threads, size): a batch's sums that wait for their neighbours
+    x: FloatArray  # the rows gathered, ``pitch[0]`` apart
+    hidden: FloatArray  # activations of the hidden layers
+    delta: FloatArray  # errors of the hidden layers
+    z: FloatArray  # (capacity, K) logits
+    delta_out: FloatArray  # (capacity, K) output error
+    labels: IndexArray | None
+    targets: FloatArray | None
+    row_weight: npt.NDArray[np.float64]
+    loss: FloatArray  # (capacity,)
+    correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
+    weight: npt.NDArray[np.float64]  # (1,): of all rows of the batch
+    # (layers, pieces): sums of the squares of ``PIECE`` rows of weights, for the penalty
+    squares: npt.NDArray[np.float64] | None
+
+
+def make_data(
+    x: FloatArray | tuple[FloatArray, IndexArray, IndexArray, FloatArray],
+    labels: IndexArray | None,
+    targets: FloatArray | None,
+    row_weight: npt.NDArray[np.float64],
+) -> Data:
+    """Put what there is in its place; sparse rows come as (no rows, starts, columns, values)."""
+    if isinstance(x, tuple):
+        return Data(x[0], SparseRows(*x[1:]), labels, targets, row_weight)
+    return Data(x, None, labels, targets, row_weight)
+
+
+def make_parameters(plan: Plan, dtype: npt.DTypeLike) -> FloatArray:
+    """Allocate the parameters: zeros."""
+    return aligned(plan.n_parameters, dtype)
+
+
+def make_optimizer_state(
+    plan: Plan, dtype: npt.DTypeLike, with_second_moment: bool = False
+) -> OptimizerState:
+    """Allocate the state of an optimizer that has made no update: zeros."""
+    velocity = aligned(panel_size(plan, dtype), dtype, PAGE_BYTES // 2)
+    second_moment = make_second_moment(plan, dtype) if with_second_moment else None
+    return OptimizerState(velocity, second_moment, np.zeros(1, np.int64))
+
+
+def make_second_moment(plan: Plan, dtype: npt.DTypeLike) -> FloatArray:
+    """Allocate Adam's second moment: zeros."""
+    return aligned(panel_size(plan, dtype), dtype, PAGE_BYTES // 4)
+
+
+def copy_of(state: OptimizerState) -> OptimizerState:
+    """Return a state that shares no memory with ``state``."""
+    second_moment = None if state.second_moment is None else state.second_moment.copy()
+    return OptimizerState(state.velocity.copy(), second_moment, state.n_updates.copy())
+
+
+def n_rows(data: Data) -> int:
+    """Count the rows, sparse or not."""
+    return len(data.x) if data.sparse is None else len(data.sparse.starts) - 1
+
+
+def forget(state: OptimizerState) -> None:
+    """Start over: no velocity, no moments, no update made."""
+    for array in state:
+        if array is not None:
+            array[:] = 0
+
+
+def make_workspace(
+    plan: Plan, data: Data, capacity: int, n_threads: int = 1, with_penalty: bool = False
+) -> Workspace:
+    """Allocate what a step on up to ``capacity`` rows of ``data`` writes."""
+    dtype = data.x.dtype
+    n_classes = plan.sizes[-1]
+    n_hidden = capacity * plan.n_hidden
+    n_out = capacity * n_classes
+    packed = _packed_size(plan, capacity, dtype.itemsize)
+    waiting = WAITING * lane_count(dtype)
+    return Workspace(
+        capacity=capacity,
+        packed=aligned(n_threads * packed, dtype).reshape(n_threads, packed) if packed else None,
+        waiting=aligned(n_threads * waiting, dtype).reshape(n_threads, waiting) if packed else None,
+        x=aligned(capacity * Layer(*plan.table[0].tolist()).pitch, dtype),
+        hidden=aligned(n_hidden, dtype),
+        delta=aligned(n_hidden, dtype),
+        z=aligned(n_out, dtype).reshape(capacity, n_classes),
+        delta_out=aligned(n_out, dtype).reshape(capacity, n_classes),
+        labels=None if data.labels is None else np.empty(capacity, np.intp),
+        targets=None if data.targets is None else np.empty((capacity, n_classes), dtype),
+        row_weight=np.empty(capacity if data.row_weight.size else 0, np.float64),
+        loss=np.empty(capacity, dtype),
+        correct=np.empty(capacity, np.float64),
+        weight=np.empty(1, np.float64),
+        squares=np.zeros((len(plan.sizes) - 1, -(-max(plan.sizes) // PIECE)))
+        if with_penalty
+        else None,
+    )
+
+
+def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:
+    """Numbers that a thread packs at a time; 0 where all is small, and no sums wait."""
+    widest = max(plan.sizes)
+    is_wide = widest >= PACKED_COLUMNS and capacity >= PACKED_ROWS
+    if capacity <= K_BLOCK and not is_wide:
+        return 0
+    return min(PACKED_BYTES // itemsize, capacity * (widest + LINE) + MARGIN)
