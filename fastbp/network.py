@@ -19,6 +19,7 @@ from fastbp.backprop import layout, passes, state, tasks
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam, check_epsilon
 from fastbp.training import threads
+from fastbp.training.differentiate import Differentiator
 from fastbp.training.fit import Fitting
 from fastbp.training.inputs import (
     as_data,
@@ -783,11 +784,8 @@ class Network:
                [ 0.75, -0.75]], dtype=float32)
         """
         data = as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
-        n = len(data.x)
-        work = state.make_workspace(self._plan, data, n)
         grad = np.empty_like(self._parameters)
-        order = np.arange(n, dtype=np.intp)
-        loss = float(passes.gradient(self._plan.table, data, order, self._parameters, work, grad))
+        loss = Differentiator(self._plan, data)(self._parameters, grad)
         return (
             loss,
             list(layout.weight_views(self._plan, grad)),

@@ -226,4 +226,11 @@ def adam_step(
     # The moments' corrections are 1 long before; compiled code takes no larger integers.
     t = min(arrays.as_positive_int(t, "t"), 2**62)
     rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
-    _step(kernels.adam_step, param, grad, {"first": first, "second": second}, *rates, t)
+    _step(
+        kernels.adam_step,
+        param,
+        grad,
+        {"first": first, "second": second},
+        kernels.AdamOptions(*rates),
+        t,
+    )

@@ -64,7 +64,10 @@ from fastbp._simd.reductions import (
 )
 from fastbp._simd.tile import (
     CHAIN,
+    Prefetched,
+    Product,
     add_products,
+    momentum_update,
     panel_width,
     sgd_update,
     tile_height,
@@ -75,6 +78,8 @@ from fastbp._simd.vector import lane_count
 
 __all__ = [
     "CHAIN",
+    "Prefetched",
+    "Product",
     "add_products",
     "add_sums",
     "any_lane",
@@ -103,6 +108,7 @@ __all__ = [
     "load_transposed",
     "max_lanes",
     "max_of_vectors",
+    "momentum_update",
     "not_below",
     "offset",
     "panel_width",

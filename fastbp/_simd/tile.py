@@ -13,8 +13,10 @@ row of what the next tiles will read or write: spread over the products, the req
 where a burst of them would fill the buffers that A and B need, too.
 """
 
+from __future__ import annotations
+
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -49,6 +51,33 @@ ROWS_A_POINTER = 3
 CHAIN = 16
 
 
+class Product(NamedTuple):
+    """Operands of a tile C = A B; at most ``tile_height()`` rows, ``panel_width`` columns."""
+
+    a: Any  # a[r, k] lies at ``r * a_row + k * a_k``
+    a_row: Any
+    a_k: Any
+    b: Any  # read in whole registers
+    b_row: Any
+    n_terms: Any  # of a sum: values of k, at least 1
+    n_rows: Any
+    n_columns: Any
+
+
+class Prefetched(NamedTuple):
+    """Rows of three matrices to prefetch during a tile, one of each per chain.
+
+    The rows need not exist; with a ``read_row`` of 0, nothing is prefetched.
+    """
+
+    read: Any
+    read_row: Any
+    written: Any
+    written_row: Any
+    updated: Any
+    updated_row: Any
+
+
 def _tile_shape() -> tuple[int, int]:
     """Rows, and lanes values a row, of which both sets of accumulators fit in registers.
 
@@ -70,7 +99,7 @@ TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
 
 # The tiles that weights are updated in: few, for each takes its time to compile, and any number of
 # rows can be made up of them.
-DESCENT_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TILE_HEIGHT)]
+UPDATE_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TILE_HEIGHT)]
 
 
 def _tile_function(
@@ -242,90 +271,88 @@ def _place(builder: Any, start: Any, row: Any, r: int, v: int, register: Any) ->
     return builder.gep(start, [builder.add(builder.mul(row, constant(INT64, r)), column)])
 
 
+def _unpack(context: Any, builder: Any, record: Any, value: Any) -> list[Any]:
+    """The fields of a record: addresses as they are, counts and distances as 64-bit integers."""
+    fields = zip(cgutils.unpack_tuple(builder, value, len(record)), record.types, strict=True)
+    return [
+        context.cast(builder, field, kind, types.intp) if isinstance(kind, types.Integer) else field
+        for field, kind in fields
+    ]
+
+
 def _emit_add_products(
-    _typing: Any,
-    a: Any,
-    a_row: Any,
-    a_k: Any,
-    b: Any,
-    b_k: Any,
-    count: Any,
-    rows: Any,
-    columns: Any,
-    read: Any,
-    read_row: Any,
-    written: Any,
-    written_row: Any,
-    updated: Any,
-    updated_row: Any,
-    c: Any,
-    c_row: Any,
-    first: Any,
+    _typing: Any, product: Any, prefetched: Any, c: Any, c_row: Any, first: Any
 ) -> Any:
-    lanes = register_of(a)
+    vector = register_of(c)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kinds = [args[0].type, INT64, BIT]
-        heights = range(1, TILE_HEIGHT + 1)
+        operands = _unpack(context, builder, product, args[0])
+        lines = _unpack(context, builder, prefetched, args[1])
+        kinds, heights = [args[2].type, INT64, BIT], range(1, TILE_HEIGHT + 1)
         function = _tile_function(
-            builder.module, lanes, "add_products", heights, kinds, _finish_sum
+            builder.module, vector, "add_products", heights, kinds, _finish_sum
         )
-        builder.call(function, args)
+        builder.call(function, [*operands, *lines, *args[2:]])
         return context.get_dummy_value()
 
-    n = types.intp
-    operands = (a, n, n, b, n, n, n, n)
-    return types.void(*operands, read, n, written, n, updated, n, c, n, types.boolean), codegen
+    return types.void(product, prefetched, c, types.intp, types.boolean), codegen
 
 
 @intrinsic(_emit_add_products)
-def add_products(
-    a: Any,
-    a_row: Any,
-    a_k: Any,
-    b: Any,
-    b_k: Any,
-    count: Any,
-    rows: Any,
-    columns: Any,
-    read: Any,
-    read_row: Any,
-    written: Any,
-    written_row: Any,
-    updated: Any,
-    updated_row: Any,
-    c: Any,
-    c_row: Any,
-    first: Any,
-) -> None:
-    """c[r, j] <- (0 if first, else c[r, j]) + sum_k a[r, k] b[k, j], for 1 <= count values of k.
+def add_products(product: Product, prefetched: Prefetched, c: Any, c_row: Any, first: Any) -> None:
+    """c[r, j] <- (0 if first, else c[r, j]) + sum_k a[r, k] b[k, j].
 
-    Each ``CHAIN`` terms are summed on their own, and these sums added up.
-
-    a[r, k] lies at ``r * a_row + k * a_k``, the rows of b and c ``b_k`` and ``c_row`` apart.  At
-    most ``tile_height()`` rows and ``panel_width(c)`` columns; b is read in whole registers.
-
-    Meanwhile the cache lines of further rows are prefetched, one row of each kind a chain: from
-    ``read`` on those that will be read, from ``written`` and ``updated`` on those that will be
-    written.  They need not exist; a ``read_row`` of 0 asks for none at all.
+    Each ``CHAIN`` terms are summed on their own, and these sums added up.  The rows of c lie
+    ``c_row`` apart.
     """
-    for r in range(rows):
-        c_r = c[r * c_row : r * c_row + columns]
-        total = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
+    for r in range(product.n_rows):
+        c_r = c[r * c_row : r * c_row + product.n_columns]
+        total = _row_of_products(product, r)
         c_r[:] = total if first else c_r + total
 
 
-def _row_of_products(a: Any, a_k: Any, b: Any, b_k: Any, count: Any, columns: Any) -> Any:
-    total = np.zeros(columns, a.dtype)
-    for start in range(0, count, CHAIN):
-        chain = np.zeros(columns, a.dtype)
-        for k in range(start, min(start + CHAIN, count)):
-            chain = fma(a[k * a_k], b[k * b_k : k * b_k + columns], chain)
+def _row_of_products(product: Product, r: int) -> Any:
+    a, a_row, a_k, b, b_row, n_terms, _, n_columns = product
+    total = np.zeros(n_columns, a.dtype)
+    for start in range(0, n_terms, CHAIN):
+        chain = np.zeros(n_columns, a.dtype)
+        for k in range(start, min(start + CHAIN, n_terms)):
+            chain = fma(a[r * a_row + k * a_k], b[k * b_row : k * b_row + n_columns], chain)
         total = total + chain
     return total
 
 
-def _finish_descent(
+class _Operand:
+    """A value of LLVM's with Python's operators, for formulas that are written once."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __add__(self, other: _Operand) -> _Operand:
+        return _Operand(self.builder, self.builder.fadd(self.value, other.value))
+
+    def __sub__(self, other: _Operand) -> _Operand:
+        return _Operand(self.builder, self.builder.fsub(self.value, other.value))
+
+    def __mul__(self, other: _Operand) -> _Operand:
+        return _Operand(self.builder, self.builder.fmul(self.value, other.value))
+
+
+def momentum_update(
+    w: Any, g: Any, v: Any, learning_rate: Any, momentum: Any, nesterov: Any
+) -> Any:
+    """v <- mu v - eta g; w <- w + v, or, Nesterov's, w <- w + mu v - eta g.  Returns (w, v).
+
+    Every operation is rounded.
+    """
+    descent = learning_rate * g
+    v = momentum * v - descent
+    if nesterov:
+        return w + (momentum * v - descent), v
+    return w + v, v
+
+
+def _finish_update(
     builder: Any,
     sums: Any,
     exists: list[Any],
@@ -338,127 +365,89 @@ def _finish_descent(
     nesterov: Any,
 ) -> None:
     kind = sums[0][0].type
-    eta, mu, penalty = (splat(builder, x, kind.count) for x in (learning_rate, momentum, l2))
-    is_penalised = builder.fcmp_ordered("!=", l2, constant(l2.type, 0.0))
+    eta, mu, penalty = (
+        _Operand(builder, splat(builder, x, kind.count)) for x in (learning_rate, momentum, l2)
+    )
+    has_penalty = builder.fcmp_ordered("!=", l2, constant(l2.type, 0.0))
 
     def update(choose: Any) -> None:
+        """``choose(flag, f)`` is ``f(True)`` where the flag is set, else ``f(False)``."""
         for r, row_sums in enumerate(sums):
             for v, total in enumerate(row_sums):
-                w_place, v_place = (
-                    _place(builder, start, w_row, r, v, total) for start in (w, velocity)
-                )
+                places = [_place(builder, start, w_row, r, v, total) for start in (w, velocity)]
                 w_now, v_now = (
-                    read_vector(builder, place, constant(INT64, 0), kind)
-                    for place in (w_place, v_place)
+                    _Operand(builder, read_vector(builder, place, constant(INT64, 0), kind))
+                    for place in places
                 )
-                # Behind the last column, weights stay what they are: zero.
-                gradient = builder.select(exists[v], total, constant(kind, 0.0))
-                gradient = choose(
-                    is_penalised,
-                    lambda g=gradient, w=w_now: builder.fadd(g, builder.fmul(penalty, w)),
-                    lambda g=gradient: g,
-                )
-                descent = builder.fmul(eta, gradient)
-                v_new = builder.fsub(builder.fmul(mu, v_now), descent)
-                step = choose(
+                # Behind the last column, weights stay zero.
+                g = _Operand(builder, builder.select(exists[v], total, constant(kind, 0.0)))
+                g = choose(has_penalty, lambda yes, g=g, w=w_now: g + penalty * w if yes else g)
+                _, v_next = momentum_update(w_now, g, v_now, eta, mu, False)
+                w_next = choose(
                     nesterov,
-                    lambda v=v_new, d=descent: builder.fsub(builder.fmul(mu, v), d),
-                    lambda v=v_new: v,
+                    lambda yes, w=w_now, g=g, v=v_now: momentum_update(w, g, v, eta, mu, yes)[0],
                 )
-                write_vector(builder, v_new, v_place)
-                write_vector(builder, builder.fadd(w_now, step), w_place)
+                for result, place in zip((w_next, v_next), places, strict=True):
+                    write_vector(builder, result.value, place)
+
+    def select(flag: Any, result: Any) -> _Operand:
+        return _Operand(builder, builder.select(flag, result(True).value, result(False).value))
 
     if len(sums) < TILE_HEIGHT or len(exists) < TILE_REGISTERS:
-        update(lambda flag, yes, no: builder.select(flag, yes(), no()))
+        update(select)
         return
-    # Of the tile that matters, four versions: selecting per register costs a fifth of the time.
-    with builder.if_else(is_penalised) as penalties:
-        for has_penalty, penalty_branch in zip((True, False), penalties, strict=True):
+    # Of the whole tile, four versions: to select per register costs 20 %.
+    with builder.if_else(has_penalty) as penalties:
+        for penalised, penalty_branch in zip((True, False), penalties, strict=True):
             with penalty_branch, builder.if_else(nesterov) as directions:
                 for is_ahead, branch in zip((True, False), directions, strict=True):
-                    known = {is_penalised: has_penalty, nesterov: is_ahead}
+                    known = {has_penalty: penalised, nesterov: is_ahead}
                     with branch:
-                        update(lambda flag, yes, no, k=known: yes() if k[flag] else no())
+                        update(lambda flag, result, known=known: result(known[flag]))
 
 
 def _emit_sgd_update(
-    _typing: Any,
-    a: Any,
-    a_row: Any,
-    a_k: Any,
-    b: Any,
-    b_k: Any,
-    count: Any,
-    rows: Any,
-    columns: Any,
-    read: Any,
-    read_row: Any,
-    written: Any,
-    written_row: Any,
-    updated: Any,
-    updated_row: Any,
-    w: Any,
-    velocity: Any,
-    w_row: Any,
-    learning_rate: Any,
-    momentum: Any,
-    l2: Any,
-    nesterov: Any,
+    _typing: Any, product: Any, prefetched: Any, w: Any, velocity: Any, w_row: Any, rates: Any
 ) -> Any:
-    lanes = register_of(a)
+    vector = register_of(w)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        number, pointer = ir_type(Vector(a.dtype, 1)), args[0].type
+        operands = _unpack(context, builder, product, args[0])
+        lines = _unpack(context, builder, prefetched, args[1])
+        *real, nesterov = cgutils.unpack_tuple(builder, args[5], len(rates))
+        real = [
+            context.cast(builder, rate, kind, w.dtype)
+            for rate, kind in zip(real, rates.types, strict=False)
+        ]
+        pointer, number = args[2].type, ir_type(Vector(w.dtype, 1))
         kinds = [pointer, pointer, INT64, number, number, number, BIT]
         function = _tile_function(
-            builder.module, lanes, "sgd_update", DESCENT_HEIGHTS, kinds, _finish_descent
+            builder.module, vector, "sgd_update", UPDATE_HEIGHTS, kinds, _finish_update
         )
-        builder.call(function, args)
+        builder.call(function, [*operands, *lines, *args[2:5], *real, nesterov])
         return context.get_dummy_value()
 
-    n, x = types.intp, a.dtype
-    operands, asked = (a, n, n, b, n, n, n, n), (read, n, written, n, updated, n)
-    return types.void(*operands, *asked, w, velocity, n, x, x, x, types.boolean), codegen
+    return types.void(product, prefetched, w, velocity, types.intp, rates), codegen
 
 
 @intrinsic(_emit_sgd_update)
 def sgd_update(
-    a: Any,
-    a_row: Any,
-    a_k: Any,
-    b: Any,
-    b_k: Any,
-    count: Any,
-    rows: Any,
-    columns: Any,
-    read: Any,
-    read_row: Any,
-    written: Any,
-    written_row: Any,
-    updated: Any,
-    updated_row: Any,
-    w: Any,
-    velocity: Any,
-    w_row: Any,
-    learning_rate: Any,
-    momentum: Any,
-    l2: Any,
-    nesterov: Any,
+    product: Product, prefetched: Prefetched, w: Any, velocity: Any, w_row: Any, rates: Any
 ) -> None:
-    """v <- mu v - eta (g + l2 w); w <- w + v, where g is what `add_products` would write to c.
+    """`momentum_update` of w by g + l2 w, where g is what `add_products` would write to c.
 
-    With ``nesterov``, w <- w + mu v - eta (g + l2 w) after the same v.  The gradient stays in
-    registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.  ``rows``
-    is a `update_tile_height`.
+    ``rates``: learning rate, momentum, l2, and whether the momentum is Nesterov's.  The gradient
+    stays in registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.
+    ``product.n_rows`` is an `update_tile_height`.
     """
-    eta, mu, penalty = (a.dtype.type(x) for x in (learning_rate, momentum, l2))
-    for r in range(rows):
-        g = _row_of_products(a[r * a_row :], a_k, b, b_k, count, columns)
-        w_r, v_r = (m[r * w_row : r * w_row + columns] for m in (w, velocity))
-        if l2 != 0:
+    *real, nesterov = rates
+    eta, mu, penalty = (w.dtype.type(x) for x in real)
+    for r in range(product.n_rows):
+        w_r, v_r = (m[r * w_row : r * w_row + product.n_columns] for m in (w, velocity))
+        g = _row_of_products(product, r)
+        if penalty != 0:
             g = g + penalty * w_r
-        v_r[:] = mu * v_r - eta * g
-        w_r += mu * v_r - eta * g if nesterov else v_r
+        w_r[:], v_r[:] = momentum_update(w_r, g, v_r, eta, mu, nesterov)
 
 
 def _emit_tile_height(_typing: Any) -> Any:
@@ -473,8 +462,8 @@ def tile_height() -> int:
 
 def _emit_update_tile_height(_typing: Any, rows: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        height = constant(INT64, DESCENT_HEIGHTS[-1])
-        for candidate in reversed(DESCENT_HEIGHTS[:-1]):
+        height = constant(INT64, UPDATE_HEIGHTS[-1])
+        for candidate in reversed(UPDATE_HEIGHTS[:-1]):
             fits = builder.icmp_signed("<=", constant(INT64, candidate), args[0])
             height = builder.select(fits, constant(INT64, candidate), height)
         return height
@@ -485,7 +474,7 @@ def _emit_update_tile_height(_typing: Any, rows: Any) -> Any:
 @intrinsic(_emit_update_tile_height)
 def update_tile_height(rows: Any) -> int:
     """Rows of the tallest tile of `sgd_update` that ``rows`` rows have room for."""
-    return next(height for height in DESCENT_HEIGHTS if height <= rows)
+    return next(height for height in UPDATE_HEIGHTS if height <= rows)
 
 
 def _emit_panel_width(_typing: Any, array: Any) -> Any:

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp._simd import lane_count, panel_width
+from fastbp.kernels._gradient import MARGIN
 from fastbp.kernels.activation import ACTIVATIONS
-from fastbp.kernels.dense import MARGIN
 
 FloatArray = npt.NDArray[Any]
 IndexArray = npt.NDArray[np.intp]
@@ -28,19 +28,24 @@ PAGE_BYTES = 4096
 
 
 class Layer(NamedTuple):
-    """Where one layer lies; of the input layer, only its units and its pitch count.
+    """Where one layer lies; of the input layer, only its units and its row stride count.
 
     Its weights and biases start at ``weight_at`` and ``bias_at`` of a flat vector.  In a workspace
     for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, and its rows
-    are ``pitch`` apart.  ``activation`` is a place in ``ACTIVATIONS``.
+    are ``row_stride`` apart.  ``activation`` is a place in ``ACTIVATIONS``.
     """
 
     units: int
-    pitch: int
+    row_stride: int
     unit_at: int
     weight_at: int
     bias_at: int
     activation: int
+
+
+# Places of a layer's fields in its row of the table
+UNITS, ROW_STRIDE, UNIT_AT, WEIGHT_AT, BIAS_AT, ACTIVATION = range(6)
+N_FIELDS = 6
 
 
 class Plan(NamedTuple):
@@ -57,7 +62,7 @@ class Plan(NamedTuple):
     @property
     def sizes(self) -> list[int]:
         """Units of each layer."""
-        return [int(n) for n in self.table[:, 0]]
+        return [int(n) for n in self.table[:, UNITS]]
 
 
 def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
@@ -77,13 +82,13 @@ def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
         # Whole lines, and an odd number of them: rows of a power of two numbers would fall on the
         # same few sets of the cache.  Logits lie close, as the row kernels take them.
         is_last = number == len(layer_sizes) - 1
-        pitch = units if is_last else (-(-units // LINE) | 1) * LINE
+        row_stride = units if is_last else (-(-units // LINE) | 1) * LINE
         kind = ACTIVATIONS.index("identity" if is_last or number == 0 else activation)
-        layers.append(Layer(units, pitch, unit_at, weight_at, bias_at, kind))
+        layers.append(Layer(units, row_stride, unit_at, weight_at, bias_at, kind))
         if number > 0:
             weight_at += layer_sizes[number - 1] * units
             bias_at += units
-            unit_at += 0 if is_last else pitch
+            unit_at += 0 if is_last else row_stride
     return Plan(np.array(layers, np.intp), n_weights, bias_at, unit_at)
 
 
@@ -158,12 +163,12 @@ def panel_size(plan: Plan, dtype: npt.DTypeLike) -> int:
 
 def _panel_table(plan: Plan, dtype: np.dtype[Any]) -> tuple[IndexArray, int]:
     table, at = plan.table.copy(), 0
-    whole = -(-table[1:, 0] // lane_count(dtype)) * lane_count(dtype)
-    for layer, fan_in, units in zip(table[1:], table[:-1, 0], whole, strict=True):
-        layer[3] = at
+    whole = -(-table[1:, UNITS] // lane_count(dtype)) * lane_count(dtype)
+    for layer, fan_in, units in zip(table[1:], table[:-1, UNITS], whole, strict=True):
+        layer[WEIGHT_AT] = at
         at += fan_in * units
     for layer, units in zip(table[1:], whole, strict=True):
-        layer[4] = at
+        layer[BIAS_AT] = at
         at += units
     return table, int(at)
 

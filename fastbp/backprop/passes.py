@@ -1,52 +1,13 @@
-"""Whole passes without an update: the gradient, the logits, and what is read off them."""
+"""Passes without an update: the logits, and what is read from them."""
 
 import numpy as np
 
 from fastbp._compile import kernel
-from fastbp._simd import fetch_add, flat, offset, stack_row, store_masked, width
-from fastbp.backprop.step import (
-    Parameters,
-    Units,
-    _activations,
-    _batch_sums,
-    _batch_weight,
-    _bias_gradient,
-    _errors,
-    _forward,
-    _mark_correct,
-    _pass_rows,
-    _scratch,
-    _units,
-)
+from fastbp._simd import fetch_add, flat, offset, stack_row
+from fastbp.backprop.step import Net, Rows, Units, forward
 from fastbp.backprop.tasks import ENTERED
-from fastbp.kernels._matmul import STACK_PACKED, WAITING, stack_scratch
-from fastbp.kernels.dense import gradient_rows
-
-
-@kernel
-def gradient(table, data, order, parameters, work, grad):
-    """Write the gradient of the mean cross-entropy to ``grad``; return the mean.
-
-    ``work`` has room for all rows of ``data``, which are taken in ``order``; ``grad`` is laid out
-    as ``parameters``.
-    """
-    layers, rows, n, n_layers = flat(table), flat(order), order.size, table.shape[0]
-    units, theta = _units(work), Parameters(flat(parameters), parameters.size)
-    scratch = _scratch(work.packed, work.waiting, 0)
-    _pass_rows(layers, n_layers, data, rows, theta, work, units, 0, n, 0, n, scratch)
-    for number in range(1, n_layers):
-        below, a = _activations(layers, units, number - 1)
-        layer, delta = _errors(layers, n_layers, units, number)
-        grad_b, grad_w = offset(flat(grad), layer.bias_at), offset(flat(grad), layer.weight_at)
-        for k in range(0, layer.units, width(grad)):
-            store_masked(grad_b, k, _bias_gradient(delta, layer, n, k, scratch), layer.units - k)
-        room = n * layer.pitch + width(grad)
-        gradient_rows(
-            *(a, below.pitch, delta, layer.pitch, room, n, below.units, layer.units),
-            *(grad_w, None, scratch),
-        )
-    loss, _ = _batch_sums(work.loss, work.correct, n, scratch)
-    return loss / _batch_weight(data.row_weight, rows, 0, n, scratch)
+from fastbp.backprop.totals import mark_correct_rows
+from fastbp.kernels._matmul import STACK_VECTORS, WAITING_VECTORS, stack_scratch
 
 
 @kernel
@@ -57,18 +18,18 @@ def logits(table, parameters, x, z, first_row, last_row, hidden, counters):
     Any number of threads may call this at the same time, each with a ``hidden`` of its own.
     """
     capacity = hidden.shape[0]
-    layers, theta = flat(table), Parameters(flat(parameters), parameters.size)
-    units = Units(flat(x), flat(hidden), flat(hidden), flat(z), capacity)
-    scratch = stack_scratch(stack_row(x, STACK_PACKED), stack_row(x, WAITING))
+    net = Net(flat(table), table.shape[0], flat(parameters), parameters.size)
+    scratch = stack_scratch(stack_row(x, STACK_VECTORS), stack_row(x, WAITING_VECTORS))
+    x_rows, z_rows, h = flat(x), flat(z), flat(hidden)
     while True:
         start = first_row + fetch_add(flat(counters), ENTERED) * capacity
         if start >= last_row:
             break
-        _forward(
-            *(layers, table.shape[0], theta, offset(flat(x), start * x.shape[1]), x.shape[1]),
-            *(units, 0, min(capacity, last_row - start), offset(flat(z), start * z.shape[1])),
-            *(0.0, scratch),
-        )
+        x_start, z_start = offset(x_rows, start * x.shape[1]), offset(z_rows, start * z.shape[1])
+        units = Units(x_start, x.shape[1], h, h, z_start, z_start, capacity, 0.0)
+        rows = Rows(0, min(capacity, last_row - start))
+        for l in range(1, net.n_layers):
+            forward(net, units, l, rows, scratch)
 
 
 @kernel
@@ -78,7 +39,7 @@ def mark_correct(z, labels, targets, row_weight, correct):
     Or that of the largest target, where there are no labels.  The first of equal logits counts, as
     with ``numpy.argmax``; a row that holds NaN is not correct.
     """
-    _mark_correct(z, labels, targets, row_weight, 0, z.shape[0], correct)
+    mark_correct_rows(z, labels, targets, row_weight, Rows(0, z.shape[0]), correct)
 
 
 @kernel

@@ -17,11 +17,11 @@ from fastbp.backprop.layout import (
     aligned,
     panel_size,
 )
-from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING
-from fastbp.kernels.dense import MARGIN
+from fastbp.kernels._gradient import MARGIN
+from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING_VECTORS
 
 # Rows of weights whose squares are summed together: a tile of the widest registers
-PIECE = 7
+SQUARED_ROWS = 7
 
 
 def _second_level_cache() -> int:
@@ -90,7 +90,7 @@ class Workspace(NamedTuple):
     capacity: int
     packed: FloatArray | None  # (n_threads, size): packed rows of large products
     waiting: FloatArray | None  # (n_threads, size): a batch's sums that wait for their neighbours
-    x: FloatArray  # the rows gathered, ``pitch[0]`` apart
+    x: FloatArray  # the rows gathered, ``row_stride`` of layer 0 apart
     hidden: FloatArray  # activations of the hidden layers
     delta: FloatArray  # errors of the hidden layers
     z: FloatArray  # (capacity, K) logits
@@ -101,7 +101,7 @@ class Workspace(NamedTuple):
     loss: FloatArray  # (capacity,)
     correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
     weight: npt.NDArray[np.float64]  # (1,): of all rows of the batch
-    # (layers, pieces): sums of the squares of ``PIECE`` rows of weights, for the penalty
+    # (layers, pieces): sums of the squares of ``SQUARED_ROWS`` rows of weights, for the penalty
     squares: npt.NDArray[np.float64] | None
 
 
@@ -163,12 +163,12 @@ def make_workspace(
     n_hidden = capacity * plan.n_hidden
     n_out = capacity * n_classes
     packed = _packed_size(plan, capacity, dtype.itemsize)
-    waiting = WAITING * lane_count(dtype)
+    waiting = WAITING_VECTORS * lane_count(dtype)
     return Workspace(
         capacity=capacity,
         packed=aligned(n_threads * packed, dtype).reshape(n_threads, packed) if packed else None,
         waiting=aligned(n_threads * waiting, dtype).reshape(n_threads, waiting) if packed else None,
-        x=aligned(capacity * Layer(*plan.table[0].tolist()).pitch, dtype),
+        x=aligned(capacity * Layer(*plan.table[0].tolist()).row_stride, dtype),
         hidden=aligned(n_hidden, dtype),
         delta=aligned(n_hidden, dtype),
         z=aligned(n_out, dtype).reshape(capacity, n_classes),
@@ -179,7 +179,7 @@ def make_workspace(
         loss=np.empty(capacity, dtype),
         correct=np.empty(capacity, np.float64),
         weight=np.empty(1, np.float64),
-        squares=np.zeros((len(plan.sizes) - 1, -(-max(plan.sizes) // PIECE)))
+        squares=np.zeros((len(plan.sizes) - 1, -(-max(plan.sizes) // SQUARED_ROWS)))
         if with_penalty
         else None,
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.backprop import layout, passes, state
+from fastbp.backprop import layout, state
+from fastbp.training.differentiate import Differentiator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +50,7 @@ def minimize(
     from scipy.optimize import minimize as scipy_minimize
 
     n = state.n_rows(data)
-    work = state.make_workspace(plan, data, n)
-    order = np.arange(n, dtype=np.intp)
+    differentiate = Differentiator(plan, data)
     parameters = state.make_parameters(plan, np.float64)
     grad = np.empty(plan.n_parameters)
     l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else n)
@@ -58,7 +58,7 @@ def minimize(
 
     def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         parameters[:] = theta
-        loss = float(passes.gradient(plan.table, data, order, parameters, work, grad))
+        loss = differentiate(parameters, grad)
         w = parameters[weights]
         grad[weights] += l2 * w
         return loss + 0.5 * l2 * float(np.square(w).sum()), grad.copy()

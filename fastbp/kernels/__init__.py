@@ -28,9 +28,10 @@ from fastbp.kernels.dense import (
 )
 from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative, tanh
 from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
-from fastbp.kernels.update import adam_step, momentum_step, nesterov_step
+from fastbp.kernels.update import AdamOptions, adam_step, momentum_step, nesterov_step
 
 __all__ = [
+    "AdamOptions",
     "adam_step",
     "bias_gradient",
     "cross_entropy",

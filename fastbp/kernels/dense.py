@@ -1,11 +1,10 @@
-"""A fully-connected layer: z = a W + b, the error it passes back, and its gradients.
+"""A fully connected layer: z = a W + b, the error it passes back, and its gradients.
 
-The functions that end in ``_rows`` are the equations, for matrices given by address and distance of
-rows; what follows the product is done to a panel of it while that is warm.  The kernels call them
-on arrays, the training step on parts of its workspace.
+``multiply`` serves both directions: forward, it adds the bias and applies the activation; backward,
+it multiplies by the activation's derivative.  Both happen to a panel while it is in cache.
 """
 
-import numpy as np
+from typing import Any, NamedTuple
 
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
@@ -14,458 +13,182 @@ from fastbp._simd import (
     fabs,
     flat,
     fma,
-    is_double,
-    load,
-    load_like,
     load_masked,
     offset,
     panel_width,
-    scalar,
     select,
     stack_row,
-    store,
     store_masked,
-    sum_lanes,
     tile_height,
-    to_float64,
     width,
 )
+from fastbp.kernels._gradient import Errors, column_sums, gradient_rows
 from fastbp.kernels._matmul import (
-    ADJACENT,
-    BLOCK,
-    FAR,
-    FETCHED,
-    K_BLOCK,
+    BLOCK_VECTORS,
+    FAR_ELEMENTS,
     MANY_ROWS,
-    NOWHERE,
+    ONE,
     PACKED_COLUMNS,
+    PACKED_HEIGHT,
     PACKED_ROWS,
-    PACKED_TERMS,
-    STACK_PACKED,
-    TALL,
-    WAITING,
-    WAITING_ROWS,
+    PREFETCHED_ELEMENTS,
+    STACK_VECTORS,
+    WAITING_VECTORS,
+    ZERO,
     Ahead,
-    Left,
+    LeftRows,
+    Matrix,
+    NextBlock,
+    Shape,
+    Weights,
     add_panel,
-    add_rows,
-    block_at,
+    block_of,
     copy_block,
     equal_share,
-    fetch_rows,
+    from_row,
     k_block_of,
-    pack_columns,
     pack_rows,
-    packed_block,
-    plain_weights,
-    rest,
-    row_step,
-    sgd_panel,
+    packed_rows,
+    row_stride_of,
     stack_scratch,
     transpose_block,
 )
-from fastbp.kernels._rows import add_exactly
 from fastbp.kernels.activation import IDENTITY, SIGMOID, activate, times_derivative
-from fastbp.kernels.update import update_parameters
 
-# Rows of a weight matrix whose gradient is summed side by side: so many share a panel of delta
-GROUP = 224
-GROUP_REGISTERS = 2 * GROUP
 
-# As many for a batch of one block, whose gradient is summed at once
-SMALL_GROUP = 56
+class Finish(NamedTuple):
+    """What is done to a product while it is in cache.
 
-# Numbers that may be read behind a matrix of a workspace
-MARGIN = 64
+    Forward, ``bias`` is added and ``activation`` applied.  Backward (``bias`` is None), the product
+    is multiplied by the activation's derivative at ``a``, which has the product's row stride.
+    Results below ``smallest`` in magnitude become 0.
+    """
 
-# Registers of columns' sums that wait: enough for any number of blocks
-COLUMN_LEVELS = 128
+    bias: Any
+    a: Any
+    activation: Any
+    smallest: Any
 
 
 @inlined
-def _packed_shape(scratch, n, n_terms, n_columns, depth):
-    """Whether A is packed, and the rows and terms at a time: all of them, where it is not."""
+def _packed_shape(scratch, n, n_terms, n_columns):
+    """Whether A is packed; rows and terms at a time: all of them, where it is not."""
     if scratch is None:
         return False, n, n_terms
     if n < PACKED_ROWS or n_columns < PACKED_COLUMNS:
         return False, n, n_terms
-    rows = equal_share(n, min(TALL, max(scratch.size // depth, tile_height())))
-    return True, rows, max(scratch.size // (depth * rows), 1) * depth
+    k_block = k_block_of(n_terms)
+    most = min(PACKED_HEIGHT, max(scratch.n_packed // k_block, tile_height()))
+    n_rows = equal_share(n, most)
+    return True, n_rows, max(scratch.n_packed // (k_block * n_rows), 1) * k_block
 
 
 @inlined
-def _pack(scratch, is_packed, a, a_row, n_rows, n_terms, height, depth):
+def _pack(scratch, is_packed, a, shape, k_block, height):
     if scratch is not None:
         if is_packed:
-            pack_rows(a, a_row, n_rows, n_terms, height, depth, scratch.packed)
+            pack_rows(a, shape.n_rows, shape.n_terms, k_block, height, scratch.packed)
 
 
 @inlined
-def _left(scratch, is_packed, place, height, count, a, a_row):
-    """A block of A: packed, where it begins at ``place``, or where it is."""
+def _left_rows(scratch, is_packed, a, k, n_terms, n_rows, height):
+    """``n_terms`` terms of A from term k on: packed or in place."""
     if scratch is not None:
         if is_packed:
-            return packed_block(scratch.packed, place, height, count)
-    return Left(a, height, a_row, a_row, ADJACENT)
+            return packed_rows(scratch.packed, k * n_rows, height, n_terms)
+    return LeftRows(offset(a.start, k), height, a.row_stride, a.row_stride, ONE)
 
 
 @inlined
-def forward_rows(a_prev, a_row, weights, b, n, z, z_row, activation, smallest, scratch):
-    """z = a_prev W + b, and its activation in the same place; 0 where it is below ``smallest``."""
-    block = stack_row(z, BLOCK)
-    fan_in, fan_out = weights.fan_in, weights.fan_out
-    depth = k_block_of(fan_in)
-    parts = ADJACENT if fan_in * fan_out >= FETCHED else NOWHERE
-    is_packed, tall, long = _packed_shape(scratch, n, fan_in, fan_out, depth)
+def multiply(a, weights, n, c, finish, scratch):
+    """C = A W forward, C = A W^T backward, then ``finish``, for n rows of A and C."""
+    block = stack_row(c.start, BLOCK_VECTORS)
+    n_terms, n_columns = weights.fan_in, weights.fan_out
+    if finish.bias is None:
+        n_terms, n_columns = weights.fan_out, weights.fan_in
+    k_block, panel = k_block_of(n_terms), panel_width(block)
+    is_packed, tall, long = _packed_shape(scratch, n, n_terms, n_columns)
     for i in range(0, n, tall):
-        rows = min(tall, n - i)
-        height = equal_share(rows, tile_height())
-        for start in range(0, fan_in, long):
-            stop = min(start + long, fan_in)
-            a_i = offset(a_prev, i * a_row + start)
-            _pack(scratch, is_packed, a_i, a_row, rows, stop - start, height, depth)
-            for j in range(0, fan_out, panel_width(z)):
-                columns = min(panel_width(z), fan_out - j)
-                z_ij = offset(z, i * z_row + j)
-                for k in range(start, stop, depth):
-                    count = min(depth, stop - k)
-                    w_kj, w_row = block_at(weights, k, j), row_step(weights, j)
-                    ahead = block_at(weights, k + count, j)
-                    if k + count >= stop:
-                        ahead = block_at(weights, start, j + columns)
-                    ahead = Ahead(ahead, w_row, count, NOWHERE, parts)
-                    if not _in_place(weights, k, j, rows, count, columns):
-                        copy_block(w_kj, w_row, count, columns, block)
-                        w_kj, w_row = block, panel_width(z)
-                    a_ik, place = offset(a_i, k - start), (k - start) * rows
-                    left = _left(scratch, is_packed, place, height, count, a_ik, a_row)
-                    add_panel(
-                        *(left, w_kj, w_row, count, rows, columns, z_ij, z_row, k == 0, ahead),
-                        *((z_ij, z_row), (block, NOWHERE)),
-                    )
-                if stop == fan_in:
-                    _activate_panel(b, j, columns, rows, z_ij, z_row, activation, smallest)
+        n_rows = min(tall, n - i)
+        height = equal_share(n_rows, tile_height())
+        for start in range(0, n_terms, long):
+            stop = min(start + long, n_terms)
+            a_i = Matrix(offset(from_row(a, i).start, start), a.row_stride)
+            _pack(scratch, is_packed, a_i, Shape(stop - start, n_rows, ZERO), k_block, height)
+            for j in range(0, n_columns, panel):
+                columns = min(panel, n_columns - j)
+                c_ij = Matrix(offset(from_row(c, i).start, j), c.row_stride)
+                for k in range(start, stop, k_block):
+                    terms = min(k_block, stop - k)
+                    shape = Shape(terms, n_rows, columns)
+                    following = _next_block(finish, weights, k + terms, j, shape)
+                    if k + terms >= stop:
+                        following = _next_block(finish, weights, start, j + columns, shape)
+                    b = _right_block(finish, weights, k, j, shape, block)
+                    left = _left_rows(scratch, is_packed, a_i, k - start, terms, n_rows, height)
+                    ahead = Ahead(following, c_ij, Matrix(block, ZERO))
+                    add_panel(left, b, shape, c_ij, k == 0, ahead)
+                if stop == n_terms:
+                    _finish_panel(finish, i, n_rows, j, columns, c_ij)
 
 
 @inlined
-def _in_place(weights, k, j, n_rows, count, columns):
-    """Whether a block of B can serve ``n_rows`` of A where it is: tiles read whole registers."""
-    row, step = row_step(weights, j), width(weights.start)
-    place = j * weights.panel_step + k * row
-    read = (count - 1) * row + (columns + step - 1) // step * step
-    return weights.row == 0 or (place + read <= weights.room and (row < FAR or n_rows < MANY_ROWS))
+def _right_block(finish, weights, k, j, shape, block):
+    """A block of W or W^T: in place, where vectors may be read there, or copied."""
+    if finish.bias is None:
+        transpose_block(weights, k, shape.n_terms, j, shape.n_columns, block)
+        return Matrix(block, panel_width(block))
+    b = block_of(weights, k, j)
+    if weights.row_stride is not None:
+        step = width(block)
+        n_read = (shape.n_terms - 1) * b.row_stride + (shape.n_columns + step - 1) // step * step
+        is_readable = j + k * b.row_stride + n_read <= weights.n_readable
+        if not is_readable or (b.row_stride >= FAR_ELEMENTS and shape.n_rows >= MANY_ROWS):
+            copy_block(b, shape.n_terms, shape.n_columns, block)
+            b = Matrix(block, panel_width(block))
+    return b
 
 
 @inlined
-def _activate_panel(b, j, columns, n_rows, z, z_row, activation, smallest):
-    """Turn the products of a panel into weighted inputs, and these into activations."""
-    for q in range(0, columns, width(z)):
-        b_q = load_masked(b, j + q, columns - q, 0.0)
+def _next_block(finish, weights, k, j, shape):
+    """Where a block of W or W^T lies, to prefetch: of W^T, a panel's width of each row of W."""
+    is_far = weights.fan_in * weights.fan_out >= PREFETCHED_ELEMENTS
+    if finish.bias is not None:
+        start, stride = (
+            block_of(weights, k, j).start,
+            row_stride_of(weights, min(j, weights.fan_out - 1)),
+        )
+        return NextBlock(start, stride, shape.n_terms, ZERO, ONE if is_far else ZERO)
+    panel = panel_width(weights.start)
+    n_parts = (shape.n_terms - 1) // panel + 1 if is_far else ZERO
+    if weights.row_stride is None:
+        inside, stride = k % panel, row_stride_of(weights, k - k % panel)
+        start = offset(weights.start, (k - inside) * weights.fan_in + j * stride)
+        return NextBlock(start, stride, shape.n_columns, panel * weights.fan_in, n_parts)
+    start = offset(weights.start, j * weights.row_stride + k)
+    return NextBlock(start, weights.row_stride, shape.n_columns, panel, n_parts)
+
+
+@inlined
+def _finish_panel(finish, first, n_rows, j, n_columns, c):
+    """Turn the products in a panel into activations, or into errors."""
+    for q in range(0, n_columns, width(c.start)):
+        n = n_columns - q
         for i in range(n_rows):
-            z_i = offset(z, i * z_row)
-            a_iq = activate(load_masked(z_i, q, columns - q, 0.0) + b_q, activation)
-            store_masked(z_i, q, without_tiny(a_iq, smallest), columns - q)
+            c_i = from_row(c, i).start
+            x = load_masked(c_i, q, n, 0.0)
+            if finish.bias is None:
+                a_iq = load_masked(offset(finish.a, (first + i) * c.row_stride + j), q, n, 0.0)
+                x = times_derivative(x, a_iq, finish.activation)
+            else:
+                x = activate(x + load_masked(finish.bias, j + q, n, 0.0), finish.activation)
+            store_masked(c_i, q, without_tiny(x, finish.smallest), n)
 
 
 @inlined
 def without_tiny(x, smallest):
-    """0 in place of a number of smaller magnitude."""
+    """0 in place of an element of smaller magnitude."""
     return select(fabs(x) < smallest, 0.0, x)
-
-
-@inlined
-def error_rows(
-    delta_next, next_row, weights, a, n, delta, delta_row, activation, smallest, scratch
-):
-    """delta = (delta_next W_next^T) a' (BP2); the rows of a are ``delta_row`` apart, too."""
-    block = stack_row(delta, BLOCK)
-    units, fan_out = weights.fan_in, weights.fan_out
-    depth = k_block_of(fan_out)
-    is_packed, tall, long = _packed_shape(scratch, n, fan_out, units, depth)
-    for i in range(0, n, tall):
-        rows = min(tall, n - i)
-        height = equal_share(rows, tile_height())
-        for start in range(0, fan_out, long):
-            stop = min(start + long, fan_out)
-            next_i = offset(delta_next, i * next_row + start)
-            _pack(scratch, is_packed, next_i, next_row, rows, stop - start, height, depth)
-            for j in range(0, units, panel_width(delta)):
-                columns = min(panel_width(delta), units - j)
-                delta_ij = offset(delta, i * delta_row + j)
-                for k in range(start, stop, depth):
-                    count = min(depth, stop - k)
-                    ahead = _transposed_ahead(weights, j, columns, k + count, count)
-                    if k + count >= stop:
-                        ahead = _transposed_ahead(weights, j + columns, columns, start, count)
-                    transpose_block(weights, j, columns, k, count, block)
-                    next_ik, place = offset(next_i, k - start), (k - start) * rows
-                    left = _left(scratch, is_packed, place, height, count, next_ik, next_row)
-                    add_panel(
-                        *(left, block, panel_width(delta), count, rows, columns),
-                        *(delta_ij, delta_row, k == 0, ahead),
-                        *((delta_ij, delta_row), (block, NOWHERE)),
-                    )
-                if stop == fan_out:
-                    a_ij = offset(a, i * delta_row + j)
-                    _times_derivative(
-                        *(a_ij, rows, columns, delta_ij, delta_row, activation, smallest)
-                    )
-
-
-@inlined
-def _transposed_ahead(weights, j, columns, k, count):
-    """The rows of W from j on that become a block of W^T: a panel's width of each at a time."""
-    parts = (count - 1) // panel_width(weights.start) + 1
-    if weights.fan_in * weights.fan_out < FETCHED:
-        parts = NOWHERE
-    if weights.row > 0:
-        start = offset(weights.start, j * weights.row + k)
-        return Ahead(start, weights.row, columns, panel_width(weights.start), parts)
-    inside = k % panel_width(weights.start)
-    row = row_step(weights, k - inside)
-    start = offset(weights.start, (k - inside) * weights.fan_in + j * row)
-    return Ahead(start, row, columns, panel_width(weights.start) * weights.fan_in, parts)
-
-
-@inlined
-def _times_derivative(a, n_rows, columns, delta, delta_row, activation, smallest):
-    for i in range(n_rows):
-        a_i, delta_i = offset(a, i * delta_row), offset(delta, i * delta_row)
-        for q in range(0, columns, width(delta)):
-            held = columns - q
-            a_iq = load_masked(a_i, q, held, 0.0)
-            delta_iq = times_derivative(load_masked(delta_i, q, held, 0.0), a_iq, activation)
-            store_masked(delta_i, q, without_tiny(delta_iq, smallest), held)
-
-
-@inlined
-def pack_activations(a_prev, a_row, n_rows, n, fan_out, scratch):
-    """a_prev^T, packed or in place, for the gradient of ``n_rows`` rows of weights."""
-    height = tile_height()
-    if scratch is not None:
-        if scratch.size >= n * n_rows and (fan_out >= PACKED_COLUMNS or n >= PACKED_TERMS):
-            pack_columns(a_prev, a_row, n_rows, n, height, k_block_of(n), scratch.packed)
-            return packed_block(scratch.packed, 0, height, n)
-    return Left(a_prev, height, ADJACENT, ADJACENT, a_row)
-
-
-@inlined
-def gradient_panel(
-    left, delta, delta_row, room, n, n_rows, columns, grad, grad_row, scratch, asked
-):
-    """A panel of a_prev^T delta (BP4 without the mean), its blocks added in a binary tree.
-
-    Sums of blocks that wait for their neighbours lie in ``grad``, then in the ``scratch``.
-    ``asked``: the panel of delta that comes next, and two matrices that will be written.
-    """
-    block = stack_row(grad, BLOCK)
-    depth = k_block_of(n)
-    n_waiting, number = np.intp(0), np.intp(0)
-    delta_next, written, updated, parts = asked
-    for i in range(0, n, depth):
-        count = min(depth, n - i)
-        delta_i, row = offset(delta, i * delta_row), delta_row
-        ahead, is_last = offset(delta_i, count * delta_row), i + count >= n
-        if is_last:
-            ahead = delta_next
-        read = (count - 1) * row + (columns + width(grad) - 1) // width(grad) * width(grad)
-        if i * row + read > room or (row >= FAR and n_rows >= MANY_ROWS):
-            copy_block(delta_i, row, count, columns, block)
-            delta_i, row = block, panel_width(grad)
-        start = offset(left.start, i * left.term)
-        rows = Left(start, left.height, left.tile_step, left.row, left.term)
-        if left.term == 0:
-            rows = packed_block(left.start, i * n_rows, left.height, count)
-        # Every other block is added to its neighbour, which waits for it.
-        if number % 2 == 0:
-            n_waiting += 1
-        c, c_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
-        first, second = (c, c_row), (block, NOWHERE)
-        if is_last:
-            first, second = written, updated
-        ahead = Ahead(ahead, delta_row, count, NOWHERE, parts)
-        add_panel(
-            *(rows, delta_i, row, count, n_rows, columns, c, c_row, number % 2 == 0),
-            *(ahead, first, second),
-        )
-        number += 1
-        size = number
-        while n_waiting > 1 and (is_last or size % 4 == 0):
-            source, source_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
-            size //= 2
-            n_waiting -= 1
-            c, c_row = _waiting_sum(n_waiting, grad, grad_row, scratch, n_rows)
-            add_rows(source, source_row, n_rows, columns, c, c_row)
-
-
-@inlined
-def _waiting_sum(number, grad, grad_row, scratch, n_rows):
-    """The matrix of the sum that waits as number 1, 2, ... for its neighbour."""
-    if scratch is None:
-        return grad, grad_row
-    if number == 1:
-        return grad, grad_row
-    return offset(scratch.waiting, (number - 2) * n_rows * panel_width(grad)), panel_width(grad)
-
-
-@inlined
-def _group_of(n, scratch):
-    """Rows of weights whose gradient is summed side by side, for a batch of n."""
-    if scratch is None:
-        return SMALL_GROUP
-    if n <= K_BLOCK:
-        return SMALL_GROUP
-    blocks, levels = (n - 1) // K_BLOCK + 1, 0
-    while blocks > 2:
-        blocks = (blocks + 1) // 2
-        levels += 1
-    return min(GROUP, WAITING_ROWS // max(levels, 1))
-
-
-@inlined
-def gradient_rows(a_prev, a_row, delta, delta_row, room, n, rows, fan_out, grad_w, mean, scratch):
-    """grad_w = a_prev^T delta (BP4), times ``mean``, which is a sum of two numbers, or None.
-
-    ``room`` counts the numbers that may be read from delta's first one on.
-    """
-    panel, panel_row = stack_row(grad_w, GROUP_REGISTERS), panel_width(grad_w)
-    group = GROUP if n <= K_BLOCK else _group_of(n, scratch)
-    parts = ADJACENT if rows * fan_out >= FETCHED else NOWHERE
-    for start in range(0, rows, group):
-        held = min(group, rows - start)
-        left = pack_activations(offset(a_prev, start), a_row, held, n, fan_out, scratch)
-        for j in range(0, fan_out, panel_row):
-            columns, delta_j = min(panel_row, fan_out - j), offset(delta, j)
-            asked = offset(delta, j + columns), (panel, NOWHERE), (panel, NOWHERE), parts
-            gradient_panel(
-                *(left, delta_j, delta_row, room - j, n, held, columns, panel, panel_row),
-                *(scratch, asked),
-            )
-            _write_panel(
-                *(panel, panel_row, held, columns, offset(grad_w, start * fan_out + j), fan_out),
-                mean,
-            )
-
-
-@inlined
-def _write_panel(panel, panel_row, n_rows, columns, grad, grad_row, mean):
-    for k in range(n_rows):
-        panel_k, grad_k = offset(panel, k * panel_row), offset(grad, k * grad_row)
-        for q in range(0, columns, width(grad)):
-            g = load_masked(panel_k, q, columns - q, 0.0)
-            if mean is not None:
-                g = fma(g, mean[0], g * mean[1])
-            store_masked(grad_k, q, g, columns - q)
-
-
-@inlined
-def update_rows(
-    a_prev, a_row, delta, delta_row, n, weights, first, rows, v, u, rule, scratch, upcoming
-):
-    """g = a_prev^T delta (BP4), and the update of ``rows`` rows of w, from ``first`` on.
-
-    ``v`` and ``u`` lie in panel form, as the weights.  Without Adam, the gradient of a batch of one
-    block stays in registers; else a panel of it stays in the first-level cache.
-    """
-    w, fan_in, fan_out = weights.start, weights.fan_in, weights.fan_out
-    group = equal_share(rows, _group_of(n, scratch))
-    parts = ADJACENT if fan_in * fan_out >= FETCHED else NOWHERE
-    panels = (fan_out - 1) // panel_width(v) + 1
-    shares, share = ((rows - 1) // group + 1) * panels, 0
-    for start in range(first, first + rows, group):
-        held = min(group, first + rows - start)
-        left = pack_activations(offset(a_prev, start), a_row, held, n, fan_out, scratch)
-        for j in range(0, fan_out, panel_width(v)):
-            fetch_rows(upcoming, share, shares)
-            share += 1
-            columns, row = min(panel_width(v), fan_out - j), row_step(weights, j)
-            place = j * fan_in + start * row
-            w_j, v_j, delta_j = offset(w, place), offset(v, place), offset(delta, j)
-            delta_next = offset(delta, j + columns)
-            if u is None:
-                if n <= K_BLOCK:
-                    ahead = Ahead(delta_next, delta_row, n, NOWHERE, parts)
-                    sgd_panel(
-                        *(left, delta_j, delta_row, n, held, columns, w_j, v_j, row, rule, ahead)
-                    )
-                    continue
-                if scratch is None:
-                    continue  # for the compiler: a batch of several blocks has one
-            asked = delta_next, (w_j, row), (v_j, row), parts
-            _update_panel(
-                *(left, delta_j, delta_row, n, held, columns, w_j, v_j, rest(u, place), row),
-                *(rule, scratch, asked),
-            )
-
-
-@inlined
-def _update_panel(left, delta, delta_row, n, n_rows, columns, w, v, u, row, rule, scratch, asked):
-    """The gradient of a panel of weights, and their update."""
-    grad, size = stack_row(v, GROUP_REGISTERS), n_rows * row
-    if columns < row:
-        for q in range(0, size, width(v)):
-            store(grad, q, broadcast(grad, 0.0))
-    # Workspaces end with a margin: registers may be read past the last column.
-    room = n * delta_row + MARGIN
-    gradient_panel(left, delta, delta_row, room, n, n_rows, columns, grad, row, scratch, asked)
-    update_parameters(w, grad, v, u, size, rule)
-
-
-@inlined
-def sum_of_squares(weights, first, last):
-    """The sum of the squares of some rows of weights in panel form, in float64."""
-    w, step = weights.start, width(weights.start)
-    total = to_float64(load_masked(w, 0, 0, 0.0))
-    for k in range(first, last):
-        for j in range(0, weights.fan_out, panel_width(w)):
-            w_kj, row = block_at(weights, k, j), row_step(weights, j)
-            for q in range(0, row, step):
-                w_q = to_float64(load(w_kj, q))
-                total = fma(w_q, w_q, total)
-    high, low = sum_lanes(total, 0.0 * total)
-    return scalar(high) + scalar(low)
-
-
-@inlined
-def column_sums(delta, delta_row, n, j, fan_out, scratch):
-    """sum_i delta_ij for the register of columns at j, in float64.
-
-    In blocks that are added in a binary tree, as those of the weights' gradient; without a
-    ``scratch``, in one block.
-    """
-    if scratch is None:
-        return _block_sums(delta, delta_row, n, j, fan_out)
-    total = to_float64(load_masked(delta, j, 0, 0.0))
-    step, depth = width(delta), k_block_of(n)
-    waiting = stack_row(total, COLUMN_LEVELS)
-    number, made = 0, 0
-    for i in range(0, n, depth):
-        count = min(depth, n - i)
-        total = _block_sums(offset(delta, i * delta_row), delta_row, count, j, fan_out)
-        made += 1
-        size = made
-        while number > 0 and (i + count >= n or size % 2 == 0):
-            number -= 1
-            size //= 2
-            total = load_like(waiting, number * step, total) + total
-        store(waiting, number * step, total)
-        number += 1
-    return total
-
-
-@inlined
-def _block_sums(delta, delta_row, n, j, fan_out):
-    """The sums of a block's columns in float64; of float64, compensated."""
-    total = to_float64(load_masked(delta, j, fan_out - j, 0.0))
-    lost = 0.0 * total
-    for i in range(1, n):
-        part = to_float64(load_masked(offset(delta, i * delta_row), j, fan_out - j, 0.0))
-        if is_double(delta):
-            total, lost = add_exactly(total, lost, part)
-        else:
-            total = total + part
-    # what an infinite sum has lost is NaN
-    return select(lost == lost, total + lost, total)
 
 
 @kernel
@@ -502,10 +225,11 @@ def dense_forward(a_prev, w, b, z):
                 b_q = load_masked(flat(b), q, fan_out - q, 0.0)
                 store_masked(offset(flat(z), i * fan_out), q, b_q, fan_out - q)
     elif n > 0:
-        weights = plain_weights(flat(w), fan_in, fan_out, w.size)
-        scratch = stack_scratch(stack_row(z, STACK_PACKED), stack_row(z, WAITING))
-        forward_rows(
-            *(flat(a_prev), fan_in, weights, flat(b), n, flat(z), fan_out, IDENTITY, 0.0, scratch)
+        weights = Weights(flat(w), fan_in, fan_out, fan_out, w.size)
+        scratch = stack_scratch(stack_row(z, STACK_VECTORS), stack_row(z, WAITING_VECTORS))
+        finish = Finish(flat(b), None, IDENTITY, 0.0)
+        multiply(
+            Matrix(flat(a_prev), fan_in), weights, n, Matrix(flat(z), fan_out), finish, scratch
         )
 
 
@@ -517,12 +241,10 @@ def _hidden_error(delta_next, w_next, a, delta, activation):
         for q in range(0, delta.size, width(delta)):
             store_masked(flat(delta), q, broadcast(delta, 0.0), delta.size - q)
     elif n > 0:
-        weights = plain_weights(flat(w_next), units, fan_out, w_next.size)
-        scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
-        error_rows(
-            *(flat(delta_next), fan_out, weights, flat(a), n, flat(delta), units),
-            *(activation, 0.0, scratch),
-        )
+        weights = Weights(flat(w_next), units, fan_out, fan_out, w_next.size)
+        scratch = stack_scratch(stack_row(delta, STACK_VECTORS), stack_row(delta, WAITING_VECTORS))
+        errors, finish = Matrix(flat(delta_next), fan_out), Finish(None, flat(a), activation, 0.0)
+        multiply(errors, weights, n, Matrix(flat(delta), units), finish, scratch)
 
 
 @kernel
@@ -606,15 +328,13 @@ def weight_gradient(a_prev, delta, grad_w):
     """
     n = a_prev.shape[0]
     fan_in, fan_out = grad_w.shape
-    # 1/n as a sum of two numbers: to multiply by both rounds like a division, at a fraction of its
-    # price
+    # 1/n as a sum of two terms: multiplying by both rounds as a division does, and costs less.
     share = broadcast(delta, 1.0) / n
     share_low = fma(0.0 - share, n, 1.0) / n
-    scratch = stack_scratch(stack_row(delta, STACK_PACKED), stack_row(delta, WAITING))
-    gradient_rows(
-        *(flat(a_prev), fan_in, flat(delta), fan_out, delta.size, n, fan_in, fan_out),
-        *(flat(grad_w), (share, share_low), scratch),
-    )
+    scratch = stack_scratch(stack_row(delta, STACK_VECTORS), stack_row(delta, WAITING_VECTORS))
+    errors, shape = Errors(flat(delta), fan_out, delta.size), Shape(n, fan_in, fan_out)
+    a_prev_rows = Matrix(flat(a_prev), fan_in)
+    gradient_rows(a_prev_rows, errors, shape, flat(grad_w), (share, share_low), scratch)
 
 
 @kernel
@@ -641,6 +361,7 @@ def bias_gradient(delta, grad_b):
     array([1.5])
     """
     n, fan_out = delta.shape
+    errors = Matrix(flat(delta), fan_out)
     for k in range(0, fan_out, width(delta)):
-        total = column_sums(flat(delta), fan_out, n, k, fan_out, True)
+        total = column_sums(errors, n, k, fan_out, True)
         store_masked(flat(grad_b), k, convert(total / n, delta), fan_out - k)

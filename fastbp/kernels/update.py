@@ -1,7 +1,7 @@
 """The parameter update: momentum, Nesterov's momentum, Adam."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
@@ -10,6 +10,7 @@ from fastbp._simd import (
     flat,
     load,
     load_masked,
+    momentum_update,
     select,
     sqrt,
     store,
@@ -18,55 +19,73 @@ from fastbp._simd import (
 )
 
 
-class Rule(NamedTuple):
-    """What a step makes of a gradient; the arguments of `momentum_update`, or of `adam_update`."""
+class SgdRates(NamedTuple):
+    """Rates of `momentum_update`; the penalty ``l2`` counts for Adam, too."""
 
-    l2: float
+    learning_rate: Any
+    momentum: Any
+    l2: Any
+    nesterov: Any
+
+
+class AdamRates(NamedTuple):
+    """Rates of `adam_update`."""
+
+    beta_1: Any
+    rest_1: Any  # 1 - beta_1 and 1 - beta_2: rounded once, from float64
+    beta_2: Any
+    rest_2: Any
+    rate: Any  # learning rate, times the correction of both moments' bias
+    epsilon: Any
+    decay: Any  # the share of theta that AdamW takes away
+
+
+class AdamOptions(NamedTuple):
+    """Options of `adam_step`."""
+
     learning_rate: float
-    momentum: float
-    nesterov: bool
-    moments: tuple[float, float, float, float]
-    rates: tuple[float, float, float]
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    weight_decay: float
 
 
-@inlined
-def momentum_update(theta, g, v, learning_rate, momentum, nesterov):
-    """The new theta and v of a register of parameters; every operation is rounded."""
-    descent = learning_rate * g
-    v = momentum * v - descent
-    if nesterov:
-        return theta + (momentum * v - descent), v
-    return theta + v, v
+class Rule(NamedTuple):
+    """How a step uses a gradient."""
+
+    sgd: Any
+    adam: Any
+
+
+sgd_update = inlined(momentum_update)
 
 
 @inlined
 def update_parameters(theta, grad, v, u, n, rule):
-    """Update n parameters, whole registers of them, with the penalty on each; by Adam, with u."""
+    """Update n parameters, whole vectors of them, with the penalty on each; by Adam, with u."""
     for q in range(0, n, width(theta)):
         theta_q, g, v_q = load(theta, q), load(grad, q), load(v, q)
-        if rule.l2 != 0.0:
-            g = g + rule.l2 * theta_q
+        if rule.sgd.l2 != 0.0:
+            g = g + rule.sgd.l2 * theta_q
         if u is None:
-            theta_q, v_q = momentum_update(
-                *(theta_q, g, v_q, rule.learning_rate, rule.momentum, rule.nesterov)
+            rates = rule.sgd
+            theta_q, v_q = sgd_update(
+                theta_q, g, v_q, rates.learning_rate, rates.momentum, rates.nesterov
             )
         else:
-            theta_q, v_q, u_q = adam_update(theta_q, g, v_q, load(u, q), *rule.moments, *rule.rates)
+            theta_q, v_q, u_q = adam_update(theta_q, g, v_q, load(u, q), rule.adam)
             store(u, q, u_q)
         store(v, q, v_q)
         store(theta, q, theta_q)
 
 
 @inlined
-def adam_update(theta, g, m, v, beta_1, rest_1, beta_2, rest_2, rate, epsilon, decay):
-    """The new theta, m and v of a register of parameters.
-
-    ``rest_1`` = 1 - beta_1, ``rest_2`` = 1 - beta_2: rounded once, from float64.  ``rate`` holds
-    the correction of both moments' bias; ``decay`` is the share of theta that AdamW takes away.
-    """
-    m = beta_1 * m + rest_1 * g
-    v = beta_2 * v + rest_2 * (g * g)
-    return (theta - decay * theta) - rate * m / (sqrt(v) + epsilon), m, v
+def adam_update(theta, g, m, v, rates):
+    """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; theta -= rate m / (sqrt(v) + eps)."""
+    m = rates.beta_1 * m + rates.rest_1 * g
+    v = rates.beta_2 * v + rates.rest_2 * (g * g)
+    kept = theta - rates.decay * theta
+    return kept - rates.rate * m / (sqrt(v) + rates.epsilon), m, v
 
 
 # The smallest normal numbers
@@ -103,10 +122,32 @@ def one_minus_power(base, n):
 
 
 @inlined
-def adam_rate(learning_rate, beta_1, beta_2, t):
-    """eta sqrt(1 - beta_2**t) / (1 - beta_1**t), and that square root."""
-    root = math.sqrt(one_minus_power(beta_2, t))
-    return learning_rate * root / one_minus_power(beta_1, t), root
+def adam_rates(options, t):
+    """The rates of update number t, with eps added after the correction of v's bias.
+
+    rate = eta sqrt(1 - beta_2**t) / (1 - beta_1**t).
+    """
+    root = math.sqrt(one_minus_power(options.beta_2, t))
+    return AdamRates(
+        options.beta_1,
+        1.0 - options.beta_1,
+        options.beta_2,
+        1.0 - options.beta_2,
+        options.learning_rate * root / one_minus_power(options.beta_1, t),
+        options.epsilon * root,
+        options.learning_rate * options.weight_decay,
+    )
+
+
+@inlined
+def _momentum_step(param, grad, velocity, learning_rate, momentum, nesterov):
+    theta, g, v, n = flat(param), flat(grad), flat(velocity), param.size
+    for q in range(0, n, width(param)):
+        theta_q, g_q = load_masked(theta, q, n - q, 0.0), load_masked(g, q, n - q, 0.0)
+        v_q = load_masked(v, q, n - q, 0.0)
+        theta_q, v_q = sgd_update(theta_q, g_q, v_q, learning_rate, momentum, nesterov)
+        store_masked(v, q, v_q, n - q)
+        store_masked(theta, q, theta_q, n - q)
 
 
 @kernel
@@ -144,17 +185,7 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
     >>> param, velocity
     (array([1.]), array([0.]))
     """
-    theta, g, v = flat(param), flat(grad), flat(velocity)
-    n = param.size
-    for q in range(0, n, width(param)):
-        theta_q, v_q = momentum_update(
-            load_masked(theta, q, n - q, 0.0),
-            load_masked(g, q, n - q, 0.0),
-            load_masked(v, q, n - q, 0.0),
-            *(learning_rate, momentum, False),
-        )
-        store_masked(v, q, v_q, n - q)
-        store_masked(theta, q, theta_q, n - q)
+    _momentum_step(param, grad, velocity, learning_rate, momentum, False)
 
 
 @kernel
@@ -191,21 +222,11 @@ def nesterov_step(param, grad, velocity, learning_rate, momentum):
     >>> param, velocity
     (array([0.75]), array([0.]))
     """
-    theta, g, v = flat(param), flat(grad), flat(velocity)
-    n = param.size
-    for q in range(0, n, width(param)):
-        theta_q, v_q = momentum_update(
-            load_masked(theta, q, n - q, 0.0),
-            load_masked(g, q, n - q, 0.0),
-            load_masked(v, q, n - q, 0.0),
-            *(learning_rate, momentum, True),
-        )
-        store_masked(v, q, v_q, n - q)
-        store_masked(theta, q, theta_q, n - q)
+    _momentum_step(param, grad, velocity, learning_rate, momentum, True)
 
 
 @kernel
-def adam_step(param, grad, first, second, learning_rate, beta_1, beta_2, epsilon, weight_decay, t):
+def adam_step(param, grad, first, second, options, t):
     """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; theta <- theta - eta m' / (sqrt(v') + eps).
 
     With m' = m / (1 - b1^t) and v' = v / (1 - b2^t), after theta <- theta - eta decay theta.
@@ -218,10 +239,8 @@ def adam_step(param, grad, first, second, learning_rate, beta_1, beta_2, epsilon
         g.
     first, second : (n,) of the dtype of `param`, updated
         m and v, the moments of the gradient; zeros before the first step.
-    learning_rate, beta_1, beta_2, epsilon : float
-        eta, b1, b2 and eps, converted to the dtype of `param`.
-    weight_decay : float
-        Above 0, this is AdamW.
+    options : AdamOptions
+        eta, b1, b2, eps and the decay.  With a decay above 0, this is AdamW.
     t : int
         Number of this step, from 1 on.
 
@@ -240,24 +259,19 @@ def adam_step(param, grad, first, second, learning_rate, beta_1, beta_2, epsilon
     The first step has the size eta, whatever the gradient:
 
     >>> import numpy as np
-    >>> from fastbp.kernels import adam_step
+    >>> from fastbp.kernels import AdamOptions, adam_step
     >>> param, first, second = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
-    >>> adam_step(param, np.array([2.0, -0.5]), first, second, 0.125, 0.9, 0.999, 0.0, 0.0, 1)
+    >>> options = AdamOptions(0.125, 0.9, 0.999, 0.0, 0.0)
+    >>> adam_step(param, np.array([2.0, -0.5]), first, second, options, 1)
     >>> param
     array([0.875, 1.125])
     """
     theta, g, m, v = flat(param), flat(grad), flat(first), flat(second)
-    n = param.size
-    rate, root = adam_rate(learning_rate, beta_1, beta_2, t)
-    rest_1, rest_2 = 1.0 - beta_1, 1.0 - beta_2
+    n, rates = param.size, adam_rates(options, t)
     for q in range(0, n, width(param)):
-        theta_q, m_q, v_q = adam_update(
-            load_masked(theta, q, n - q, 0.0),
-            load_masked(g, q, n - q, 0.0),
-            load_masked(m, q, n - q, 0.0),
-            load_masked(v, q, n - q, 0.0),
-            *(beta_1, rest_1, beta_2, rest_2, rate, epsilon * root, learning_rate * weight_decay),
-        )
+        theta_q, g_q = load_masked(theta, q, n - q, 0.0), load_masked(g, q, n - q, 0.0)
+        m_q, v_q = load_masked(m, q, n - q, 0.0), load_masked(v, q, n - q, 0.0)
+        theta_q, m_q, v_q = adam_update(theta_q, g_q, m_q, v_q, rates)
         store_masked(theta, q, theta_q, n - q)
         store_masked(m, q, m_q, n - q)
         store_masked(v, q, v_q, n - q)
