@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbp._atomic import StrPath
 from fastbp._files import network_file
-from fastbp._files.atomic import PIECE, StrPath
 from fastbp._files.network_file import Facts, is_count
-from fastbp._files.safetensors import Array, ModelFileError
+from fastbp._files.safetensors import PIECE, Array, ModelFileError
 from fastbp.backprop import layout, state
 from fastbp.optimizers import SGD, Adam
-from fastbp.training.run import History, Run
+from fastbp.training.history import History
+from fastbp.training.run import Run
 
 
 class Position(NamedTuple):
@@ -74,6 +75,7 @@ class Checkpoint:
 
         Of ``history``, the epochs that are done count.
         """
+        learner = run.learner
         arrays = {
             f"history.{name}": np.array(values[: position.done], np.float64)
             for name, values in asdict(history).items()
@@ -81,11 +83,18 @@ class Checkpoint:
         if position.step:
             arrays["epoch_start"] = run.start
         facts = self._facts._replace(
-            epoch=position.first_epoch + position.done, n_steps=int(run.memory.n_updates[0])
+            epoch=position.first_epoch + position.done,
+            n_steps=int(learner.optimizer_state.n_updates[0]),
         )
         settings = {"run": self._identity, "position": position}
         network_file.save(
-            *(self._path, "checkpoint", facts, run.parameters, run.memory, arrays, settings)
+            self._path,
+            "checkpoint",
+            facts,
+            learner.parameters,
+            learner.optimizer_state,
+            arrays,
+            settings,
         )
 
     def load(self, n_steps: int, is_adam: bool) -> Resumed | None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp._files.atomic import StrPath
+from fastbp._atomic import StrPath
 from fastbp._files.safetensors import DTYPES, Array, Reader, reading, write
 from fastbp.backprop import layout, state
 from fastbp.kernels.activation import ACTIVATIONS

@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fastbp._files.atomic import PIECE, StrPath, replace_file
+from fastbp._atomic import StrPath, replace_file
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +32,9 @@ LONGEST_HEADER = 1 << 19
 MOST_BRACKETS = 1 << 14
 MOST_DIMENSIONS = 32
 LENGTH_BYTES = 8
+
+# Bytes read or digested at a time: Ctrl-C takes effect in between.
+PIECE = 1 << 24
 
 METADATA = "__metadata__"
 CHECKSUM = "checksum"

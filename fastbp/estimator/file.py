@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from fastbp._atomic import StrPath
 from fastbp._files import network_file
-from fastbp._files.atomic import StrPath
 from fastbp._files.network_file import NetworkFile, is_count
 from fastbp._files.safetensors import DTYPES
-from fastbp.estimator.schedule import Schedule
+from fastbp.estimator.epochs import Schedule
 from fastbp.network import Network
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def save(path: StrPath, classifier: Any) -> None:
     if hasattr(classifier, "feature_names_in_"):
         arrays["feature_names"], _ = _labels(classifier.feature_names_in_, "feature_names_in_")
     network = classifier._synced_network()
-    facts, parameters, memory = network.copies()
+    facts, parameters, memory = network._copies()
     network_file.save(path, "classifier", facts, parameters, memory, arrays, settings)
 
 
@@ -82,7 +82,7 @@ def load(path: StrPath, cls: type[Any], activations: dict[str, str]) -> Any:
         if "feature_names" in file:
             names_in = _taken_labels(file, "feature_names", "object", facts.layer_sizes[0])
             classifier.feature_names_in_ = names_in
-        network = Network.of_file(file)
+        network = Network._of_file(file)
         file.finish()
     classifier._network = network
     classifier.coefs_, classifier.intercepts_ = list(network.weights), list(network.biases)
