@@ -13,12 +13,15 @@ try:
     from fastbp import kernels
     from fastbp._files.safetensors import ModelFileError
     from fastbp.functional import (
+        adam_step,
         bias_gradient,
         cross_entropy,
         dense,
         hidden_error,
         log_softmax,
         logsumexp,
+        momentum_step,
+        nesterov_step,
         output_error,
         relu,
         sigmoid,
@@ -30,8 +33,7 @@ try:
     )
     from fastbp.network import Network
     from fastbp.optimizers import SGD, Adam
-    from fastbp.steps import adam_step, momentum_step, nesterov_step
-    from fastbp.training.run import DivergenceError
+    from fastbp.training.history import DivergenceError
 finally:
     if _collects:
         gc.enable()

@@ -1,176 +1,80 @@
-"""Checked NumPy-style functions over the kernels: any array-like, any axis, ``out=``."""
+"""The checked functions, in the order of the equations: any array-like, any axis, ``out=``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastbp import kernels
-from fastbp._checks import arrays
-from fastbp._checks.arrays import INTP, NO_WEIGHT, is_plain
+from fastbp._checks import arrays, labels, scalars
+from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, has_plain_rows, is_plain
+from fastbp._checks.cost import CostBatch, as_cost_batch, as_rows_of_one_axis
+from fastbp._checks.docs import documented
+from fastbp._checks.labels import NO_WEIGHT, first_label_outside
 from fastbp._compile import kernel
 from fastbp.kernels.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike
 
-    from fastbp._checks.arrays import Array, Shape
-
-__all__ = [
-    "bias_gradient",
-    "cross_entropy",
-    "dense",
-    "hidden_error",
-    "log_softmax",
-    "logsumexp",
-    "output_error",
-    "relu",
-    "sigmoid",
-    "sigmoid_derivative",
-    "softmax",
-    "softmax_cross_entropy",
-    "tanh",
-    "weight_gradient",
-]
-
-# Target rows that have to be built are built this many elements at a time: they are read again
-# while they are still in the cache, and no second (n, n_classes) array ever exists.
-_BLOCK_SIZE = 1 << 15
+    from fastbp._checks.arrays import Array
 
 
-def _destination(
-    out: Array | None,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    *read: Array,
-    in_place: Array | None = None,
-) -> Array:
-    """Plain array that a kernel can write a result to: ``out`` itself where that is safe.
+@documented
+def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+    """Weighted input of a fully-connected layer: z = a_prev w + b, of shape (n, fan_out).
 
-    ``read`` are the arrays that the kernel reads; ``in_place`` is one that it may also write over,
-    element for element.
+    Parameters
+    ----------
+    a_prev : array_like of shape (n, fan_in)
+    w : array_like of shape (fan_in, fan_out)
+    b : array_like of shape (fan_out,)
+    {out}
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.dense([[1.0, 2.0]], [[1.0, 0.0], [3.0, 1.0]], [0.5, -0.5])
+    array([[7.5, 1.5]])
     """
-    if out is None:
-        return np.empty(shape, dtype)
-    if not is_plain(out) or out.dtype is not dtype or out.shape != shape:
-        arrays.check_out(out, shape, dtype)
-        if not is_plain(out):
-            return np.empty(shape, dtype)
-    for x in read:
-        if not _are_apart(out, x):
-            return np.empty(shape, dtype)
-    if in_place is None or _are_apart(out, in_place) or arrays.same_memory(out, in_place):
-        return out
-    return np.empty(shape, dtype)
-
-
-def _are_apart(x: Array, y: Array) -> bool:
-    """Whether two arrays share no memory."""
-    if x.flags.owndata and y.flags.owndata:
-        return x is not y  # half the time of asking NumPy
-    return not np.may_share_memory(x, y)
-
-
-def _deliver(result: Array, out: Array | None) -> Any:
-    """Hand over a result computed in a `_destination`; a scalar where there are no dimensions."""
-    if out is None:
-        return result if result.ndim else result[()]
-    if result is not out:
-        np.copyto(out, result)
-    return out
+    a_prev = arrays.as_float_array(a_prev, "a_prev", ndim=2)
+    dtype = a_prev.dtype
+    w = arrays.as_float_array(w, "w", dtype=dtype, ndim=2)
+    b = arrays.as_float_array(b, "b", dtype=dtype, ndim=1)
+    n, fan_in = a_prev.shape
+    arrays.check_shape(w, (fan_in, w.shape[1]), "w")
+    arrays.check_shape(b, w.shape[1:], "b")
+    z = arrays.destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
+    kernels.dense_forward(a_prev, w, b, z)
+    return arrays.deliver(z, out)  # type: ignore[no-any-return]
 
 
 def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
     if not is_plain(z):
         z = arrays.as_float_array(z, "z")
-    result = np.empty_like(z) if out is None else _destination(out, z.shape, z.dtype, in_place=z)
+    if out is None:
+        result = np.empty_like(z)
+    else:
+        result = arrays.destination(out, z.shape, z.dtype, in_place=z)
     if z.ndim == 2:
         kernel(z, result)
     else:
         kernel(z.reshape(1, -1), result.reshape(1, -1))
-    return _deliver(result, out)
+    return arrays.deliver(result, out)
 
 
-def _has_plain_rows(z: ArrayLike, axis: Any) -> TypeGuard[Array]:
-    """Whether a kernel can take the rows as they are: the common case, without the ceremony."""
-    return is_plain(z) and z.ndim == 2 and type(axis) is int and axis in (-1, 1) and z.size > 0
-
-
-def _row_by_row(
-    kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
-) -> Any:
-    if _has_plain_rows(z, axis):
-        if out is None:
-            result = np.empty_like(z)
-        else:
-            result = _destination(out, z.shape, z.dtype, in_place=z)
-        kernel(z, result)
-        return _deliver(result, out)
-    rows, shape, axes = arrays.as_rows(z, "z", axis)
-    result = _row_destination(out, shape, axes, rows)
-    kernel(rows, result)
-    return _deliver_rows(result, out, shape, axes)
-
-
-def _row_destination(
-    out: Array | None, shape: Shape, axes: Shape, rows: Array, *read: Array
-) -> Array:
-    """Like `_destination`, for a result in rows along ``axes``; it may be written over ``rows``."""
-    if _are_last(axes, shape):
-        result = _destination(out, shape, rows.dtype, *read, in_place=rows)
-        return result.reshape(rows.shape)
-    if out is not None:
-        arrays.check_out(out, shape, rows.dtype)
-    return np.empty_like(rows)
-
-
-def _deliver_rows(result: Array, out: Array | None, shape: Shape, axes: Shape) -> Any:
-    """Hand over a result computed in a `_row_destination`."""
-    if out is not None and np.may_share_memory(result, out):
-        return out  # written where it belongs
-    if out is None:
-        if _are_last(axes, shape):
-            return result.reshape(shape) if shape else result[0, 0]
-        out = np.empty(shape, result.dtype)
-    moved = arrays.move_last(out, axes)
-    np.copyto(moved, result.reshape(moved.shape))
-    return out
-
-
-def _are_last(axes: Shape, shape: Shape) -> bool:
-    return axes == tuple(range(len(shape) - len(axes), len(shape)))
-
-
+@documented
 def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
     """Logistic sigmoid: a = 1 / (1 + exp(-z)), element by element.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Weighted inputs; integers are computed in float64.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Activations in [0, 1], in the shape and dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if out is not an array of the result's dtype.
-    ValueError
-        If out does not have the result's shape or is read-only.
+    {elementwise}
 
     Notes
     -----
-    Computed from e = exp(-|z|), which cannot overflow, as 1 / (1 + e) or e / (1 + e): subnormal
-    results are kept, where 1 / (1 + exp(-z)) gives 0.
+    With e = exp(-|z|) it is 1 / (1 + e) or e / (1 + e): subnormal results are kept.
 
     Examples
     --------
@@ -181,118 +85,50 @@ def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.sigmoid_forward, z, out)
 
 
+@documented
 def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
     """Derivative of the sigmoid: a' = a (1 - a) with a = sigmoid(z), element by element.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Weighted inputs, not activations; integers are computed in float64.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Derivatives in [0, 1/4], in the shape and dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if out is not an array of the result's dtype.
-    ValueError
-        If out does not have the result's shape or is read-only.
+    {elementwise}
 
     Notes
     -----
-    Computed from z as e / (1 + e)^2 with e = exp(-|z|): from a rounded to 1, a (1 - a) would be 0.
+    Computed from z as e / (1 + e)^2 with e = exp(-|z|): a (1 - a) is 0 where a rounds to 1.
 
     Examples
     --------
     >>> import fastbp
-    >>> float(fastbp.sigmoid_derivative(0.0))
-    0.25
-    >>> bool(fastbp.sigmoid_derivative(40.0) > 0)
-    True
+    >>> print("%.3g %.3g" % tuple(fastbp.sigmoid_derivative([0.0, 40.0])))
+    0.25 4.25e-18
     """
     return _elementwise(kernels.sigmoid_prime, z, out)
 
 
+@documented
 def tanh(z: ArrayLike, *, out: Array | None = None) -> Any:
     """Hyperbolic tangent: a = (exp(z) - exp(-z)) / (exp(z) + exp(-z)), element by element.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Weighted inputs; integers are computed in float64.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Activations in [-1, 1], in the shape and dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if out is not an array of the result's dtype.
-    ValueError
-        If out does not have the result's shape or is read-only.
+    {elementwise}
 
     Notes
     -----
-    Computed as (exp(2|z|) - 1) / (exp(2|z|) + 1) with the sign of z, from an exponential in two
-    parts [1]_, whose 1 is taken out before the parts are joined: nothing cancels where z is small.
-
-    References
-    ----------
-    .. [1] W. J. Cody, W. Waite, "Software Manual for the Elementary Functions", 1980, chapter 6.
+    (e - 1) / (e + 1) with e = exp(2|z|) in two parts, as in chapter 6 of W. J. Cody, W. Waite,
+    "Software Manual for the Elementary Functions", 1980: nothing cancels where z is small.
 
     Examples
     --------
     >>> import fastbp
-    >>> fastbp.tanh([0.0, 1.0, -1.0]).round(4)
-    array([ 0.    ,  0.7616, -0.7616])
-    >>> float(fastbp.tanh(1e-20))
-    1e-20
+    >>> fastbp.tanh([1e-20, 1.0, -1.0])
+    array([ 1.00000000e-20,  7.61594156e-01, -7.61594156e-01])
     """
     return _elementwise(kernels.tanh_forward, z, out)
 
 
+@documented
 def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
-    """Rectifier: a = max(0, z), element by element.
+    """Rectifier: a = max(0, z), element by element; NaN stays NaN.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Weighted inputs; integers become float64.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Activations >= 0, in the shape and dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if out is not an array of the result's dtype.
-    ValueError
-        If out does not have the result's shape or is read-only.
-
-    Notes
-    -----
-    NaN stays NaN, and zero keeps its sign.  Proposed for hidden units in [1]_.
-
-    References
-    ----------
-    .. [1] V. Nair, G. E. Hinton, "Rectified linear units improve restricted Boltzmann machines",
-       ICML 2010.
+    {elementwise}
 
     Examples
     --------
@@ -303,44 +139,34 @@ def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.relu_forward, z, out)
 
 
+def _row_by_row(
+    kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
+) -> Any:
+    if has_plain_rows(z, axis):
+        if out is None:
+            result = np.empty_like(z)
+        else:
+            result = arrays.destination(out, z.shape, z.dtype, in_place=z)
+        kernel(z, result)
+        return arrays.deliver(result, out)
+    rows, shape, axes = arrays.as_class_rows(z, "z", axis)
+    result = arrays.row_destination(out, shape, axes, rows)
+    kernel(rows, result)
+    return arrays.deliver_rows(result, out, shape, axes)
+
+
+@documented
 def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
     """Softmax: a_i = exp(z_i) / sum_j exp(z_j) along ``axis``.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Logits; integers are computed in float64.
-    axis : int, tuple of int or None, default -1
-        The class axis or axes; None means over everything.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Probabilities in [0, 1] that sum to 1 along ``axis``, in the shape and dtype of ``z``;
-        ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
-        the result's dtype.
-    ValueError
-        If z does not have at least one class; if axis is out of range or names an axis twice; if
-        out does not have the result's shape or is read-only.
+    {row_by_row}
 
     Notes
     -----
-    A row that holds NaN or +inf, or nothing but -inf, gives NaN; other rows are not touched by
-    it.  The shift by the row's maximum is compensated for its rounding: the error does not grow
-    with the spread of the logits, as it does in the usual algorithm [1]_.
-
-    References
-    ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
-       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021, theorem 4.3.
+    A row that holds NaN or +inf, or only -inf, gives NaN; other rows keep their bits.  The shift
+    by the maximum is never rounded: the error does not grow with the spread of the logits, as in
+    theorem 4.3 of P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp
+    and softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
 
     Examples
     --------
@@ -352,42 +178,16 @@ def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
     return _row_by_row(kernels.softmax, z, axis, out)
 
 
+@documented
 def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
     """Logarithm of the softmax: ln a_i = z_i - ln sum_j exp(z_j) along ``axis``.
 
-    Parameters
-    ----------
-    z : array_like of float32, float64 or integers, any shape
-        Logits; integers are computed in float64.
-    axis : int, tuple of int or None, default -1
-        The class axis or axes; None means over everything.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``z`` or overlap it.
-
-    Returns
-    -------
-    ndarray or scalar
-        Log-probabilities <= 0, in the shape and dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
-        the result's dtype.
-    ValueError
-        If z does not have at least one class; if axis is out of range or names an axis twice; if
-        out does not have the result's shape or is read-only.
+    {row_by_row}
 
     Notes
     -----
-    The maximum's own term, exactly 1, is kept out of the sum and put back by log1p [1]_: the
+    log1p adds the maximum's own term to the sum of the others (source as of `softmax`): the
     log-probability of a confident row is tiny, not 0.
-
-    References
-    ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
-       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
 
     Examples
     --------
@@ -398,6 +198,7 @@ def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> An
     return _row_by_row(kernels.log_softmax, z, axis, out)
 
 
+@documented
 def logsumexp(
     z: ArrayLike, axis: Any = -1, keepdims: bool = False, *, out: Array | None = None
 ) -> Any:
@@ -405,39 +206,15 @@ def logsumexp(
 
     Parameters
     ----------
-    z : array_like of float32, float64 or integers, any shape
-        Logits; integers are computed in float64.
-    axis : int, tuple of int or None, default -1
-        The axis or axes to sum over; None means over everything.
+    {axis}
     keepdims : bool, default False
         Whether the axes summed over stay, with length one.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may overlap ``z``.
-
-    Returns
-    -------
-    ndarray or scalar
-        In the dtype of ``z``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z is not an array of float32, float64 or integers, is a numpy.matrix or has masked
-        values; if axis is not an integer, a tuple of integers or None; if out is not an array of
-        the result's dtype.
-    ValueError
-        If z does not have at least one class; if axis is out of range or names an axis twice; if
-        out does not have the result's shape or is read-only.
+    {out}
+        If ``axis`` is out of range or names an axis twice; if there is no class.
 
     Notes
     -----
     NaN for a row that holds NaN, else +inf for one that holds +inf, -inf for one of only -inf.
-    The algorithm is that of [1]_.
-
-    References
-    ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
-       softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
 
     Examples
     --------
@@ -445,24 +222,21 @@ def logsumexp(
     >>> fastbp.logsumexp([[0.0, 0.0], [1000.0, 1000.0]]).round(4)
     array([6.9310000e-01, 1.0006931e+03])
     """
-    if keepdims is False and _has_plain_rows(z, axis):
-        result = _destination(out, z.shape[:1], z.dtype, z)
+    if keepdims is False and has_plain_rows(z, axis):
+        result = arrays.destination(out, z.shape[:1], z.dtype, z)
         kernels.logsumexp(z, result)
-        return _deliver(result, out)
-    rows, shape, axes = arrays.as_rows(z, "z", axis)
-    if arrays.as_flag(keepdims, "keepdims"):
+        return arrays.deliver(result, out)
+    rows, shape, axes = arrays.as_class_rows(z, "z", axis)
+    if scalars.as_flag(keepdims, "keepdims"):
         shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
     else:
-        shape = _without(shape, axes)
-    result = _destination(out, shape, rows.dtype, rows)
+        shape = arrays.without_axes(shape, axes)
+    result = arrays.destination(out, shape, rows.dtype, rows)
     kernels.logsumexp(rows, result.reshape(-1))
-    return _deliver(result, out)
+    return arrays.deliver(result, out)
 
 
-def _without(shape: Shape, axes: Shape) -> Shape:
-    return tuple(n for q, n in enumerate(shape) if q not in axes)
-
-
+@documented
 def cross_entropy(
     z: ArrayLike,
     y: ArrayLike,
@@ -479,62 +253,31 @@ def cross_entropy(
 
     Parameters
     ----------
-    z : array_like of float32, float64 or integers
-        Logits, any shape with a class axis; integers are computed in float64.
-    y : array_like
-        Class labels: integers from 0 to n_classes - 1 in the shape of ``z`` without the class
-        axis.  Or target rows, one-hot or probabilities, in the shape of ``z``.
-    axis : int, default -1
-        The class axis.
+    z : array_like
+        Logits, any shape with a class axis.
+    {labels}
     weight : array_like of shape (n_classes,), optional
         Weight of each class.
-    sample_weight : array_like in the shape of ``z`` without the class axis, optional
+    sample_weight : array_like of the shape of ``z`` without the class axis, optional
         Weight of each row.  A row of weight 0 contributes exactly 0, whatever it holds.
     ignore_index : int, optional
-        Label of the rows to leave out.  There is no default: every label counts unless asked.
+        Label of the rows to leave out.
     label_smoothing : float in [0, 1], default 0.0
         Share e of the target that is spread evenly: y becomes (1 - e) y + e / n_classes.
     reduction : {"mean", "sum", "none"}, default "mean"
         "none" gives a loss per row.  "mean" divides their sum, for labels, by the sum of the
         weights (class times row) of the rows not left out; for target rows, by the sum of the
         rows' weights.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may overlap the inputs.
-
-    Returns
-    -------
-    scalar or ndarray
-        The loss, in the dtype of ``z``: one number, or with "none" an array in the shape of ``z``
-        without the class axis; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If z or a weight is not an array of float32, float64 or integers; if y must be integer
-        labels and is of another dtype; if axis, ignore_index or label_smoothing is no number of
-        its kind; if out is not an array of the result's dtype.
-    ValueError
-        If z does not have at least one class or a class axis; if y, weight or sample_weight does
-        not have the shape above; if a label is negative or >= n_classes; if a target is negative
-        or NaN, or a target row does not sum to 1 within 8 n_classes unit roundoffs; if a weight is
-        not finite or is negative; if sample_weight is all zero; if label_smoothing is not in
-        [0, 1]; if ignore_index comes with target rows; if the mean is over no rows or over weights
-        that sum to zero; if out does not have the result's shape or is read-only.
-
-    See Also
-    --------
-    softmax_cross_entropy : The same together with its gradient.
+    {out}
+        {label_errors}
+        If a weight is negative or not finite; if the mean is over no rows or over weights that sum
+        to zero; if ``ignore_index`` comes with target rows.
 
     Notes
     -----
-    The options mean what they mean in torch.nn.functional.cross_entropy [1]_, with the class axis
-    last and no label ignored by default.  Nothing is clipped: a wrong row of confidence 1e4 costs
-    1e4, and a right one costs its tiny loss, not 0.  A target of 0 contributes 0 even where the
-    logit is -inf; elsewhere a logit of -inf costs inf.
-
-    References
-    ----------
-    .. [1] https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+    The options are those of torch.nn.functional.cross_entropy, with the class axis last and no
+    label ignored by default.  Nothing is clipped: a wrong row of confidence 1e4 costs 1e4, and a
+    right one costs its tiny loss.  A target of 0 contributes 0 even where the logit is -inf.
 
     Examples
     --------
@@ -542,24 +285,18 @@ def cross_entropy(
     >>> z = [[2.0, 0.0, 0.0], [0.0, 100.0, 0.0]]
     >>> fastbp.cross_entropy(z, [0, 2], reduction="none").round(4)
     array([  0.2395, 100.    ])
-    >>> float(fastbp.cross_entropy(z, [0, 2], weight=[3.0, 1.0, 1.0]).round(4))
-    25.1797
     """
-    return _cost(
-        z,
-        y,
-        axis,
-        weight,
-        sample_weight,
-        ignore_index,
-        label_smoothing,
-        reduction,
-        out,
-        None,
-        False,
-    )[0]
+    if weight is None and sample_weight is None and ignore_index is None and out is None:
+        loss_alone = _plain_cost(z, y, axis, label_smoothing, reduction)
+        if loss_alone is not None:
+            return loss_alone[0]
+    batch = as_cost_batch(
+        z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
+    )
+    return _cost(batch, out, with_delta=False)[0]
 
 
+@documented
 def softmax_cross_entropy(
     z: ArrayLike,
     y: ArrayLike,
@@ -576,334 +313,193 @@ def softmax_cross_entropy(
 
     Parameters
     ----------
-    z : array_like of float32, float64 or integers
-        Logits, any shape with a class axis; integers are computed in float64.
-    y : array_like
-        Class labels: integers from 0 to n_classes - 1 in the shape of ``z`` without the class
-        axis.  Or target rows, one-hot or probabilities, in the shape of ``z``.
-    axis : int, default -1
-        The class axis.
-    weight : array_like of shape (n_classes,), optional
-        Weight of each class.
-    sample_weight : array_like in the shape of ``z`` without the class axis, optional
-        Weight of each row.  A row of weight 0 contributes exactly 0, whatever it holds.
-    ignore_index : int, optional
-        Label of the rows to leave out: their loss and gradient are 0.
-    label_smoothing : float in [0, 1], default 0.0
-        Share e of the target that is spread evenly: y becomes (1 - e) y + e / n_classes.
-    reduction : {"mean", "sum", "none"}, default "mean"
+    z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
         As in `cross_entropy`.
     out : ndarray of the shape and dtype of delta, optional
-        Where to write delta; it may be ``z`` or overlap the inputs.
+        Where to write delta; it may overlap the inputs.
 
     Returns
     -------
     loss : scalar or ndarray
-        As of `cross_entropy`.
+        As of `cross_entropy`, which also has the exceptions.
     delta : ndarray
-        The output error (BP1 of [1]_): gradient of the returned loss, or with "none" of the sum of
-        the rows' losses, with respect to ``z``, in its shape and dtype; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `cross_entropy`; for out, as of the shape and dtype of z.
+        The output error (BP1): gradient of the loss, or with "none" of the sum of the losses, with
+        respect to ``z``, in its shape and dtype.
 
     Notes
     -----
-    The label's entry is the negative sum of the others' terms, never a - 1, which would cancel: a
+    The label's entry is minus the sum of the others' terms, never a - 1, which would cancel: a
     confident right row still learns.
-
-    References
-    ----------
-    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapters 2 and 3.
 
     Examples
     --------
     >>> import fastbp
     >>> loss, delta = fastbp.softmax_cross_entropy([[0.0, 0.0], [50.0, 0.0]], [1, 0])
-    >>> float(loss.round(4))
-    0.3466
     >>> print(delta)
     [[ 2.50000000e-01 -2.50000000e-01]
      [-9.64374924e-23  9.64374924e-23]]
     """
-    return _cost(
-        z,
-        y,
-        axis,
-        weight,
-        sample_weight,
-        ignore_index,
-        label_smoothing,
-        reduction,
-        None,
-        out,
-        True,
+    if weight is None and sample_weight is None and ignore_index is None:
+        both = _plain_cost(z, y, axis, label_smoothing, reduction, out, True)
+        if both is not None:
+            return both
+    batch = as_cost_batch(
+        z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
     )
+    return _cost(batch, out, with_delta=True)
 
 
 @kernel
-def _mean_cost(z: Any, labels: Any, row_weight: Any, loss: Any, divisor: Any) -> Any:
-    """Write the losses, and over the first of them their sum / divisor; the first bad label, or -1.
-
-    One entry into compiled code instead of three, and no number to convert.
-    """
-    bad = arrays.first_label_outside(labels, z.shape[1])
+def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, divisor: Any) -> Any:
+    """Write the losses, their sum / divisor over the first; return the first bad label's row."""
+    bad = first_label_outside(y, z.shape[1])
     if bad < 0:
-        kernels.cross_entropy(z, labels, row_weight, loss)
+        kernels.cross_entropy(z, y, row_weight, loss)
         loss[0] = kernels.loss_sum(loss) / divisor
     return bad
 
 
 @kernel
-def _mean_cost_and_error(
-    z: Any, labels: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any
+def _reduced_cost_and_error(
+    z: Any, y: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any
 ) -> Any:
-    """As `_mean_cost`, and the error."""
-    bad = arrays.first_label_outside(labels, z.shape[1])
+    """As `_reduced_cost`, and write delta."""
+    bad = first_label_outside(y, z.shape[1])
     if bad < 0:
-        kernels.softmax_cross_entropy(z, labels, row_weight, loss, delta, 1.0 / divisor)
+        kernels.softmax_cross_entropy(z, y, row_weight, loss, delta, 1.0 / divisor)
         loss[0] = kernels.loss_sum(loss) / divisor
     return bad
 
 
-def _cost(
-    z: ArrayLike,
-    y: ArrayLike,
-    axis: int,
-    weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    ignore_index: int | None,
-    label_smoothing: float,
-    reduction: str,
-    loss_out: Array | None,
-    delta_out: Array | None,
-    with_delta: bool,
-) -> tuple[Any, Any]:
-    """Loss and, if asked for, delta: everything `cross_entropy` and its twin have in common."""
-    if (
-        type(y) is np.ndarray
-        and y.dtype is INTP
-        and y.ndim == 1
-        and _has_plain_rows(z, axis)
-        and weight is None
-        and sample_weight is None
-        and ignore_index is None
-        and type(label_smoothing) is float
-        and label_smoothing == 0.0
-        and loss_out is None
-        and type(reduction) is str
-        and (reduction == "mean" or reduction == "sum")
-    ):
-        # The training case, without the ceremony: the checks below cost more than 128 rows.
-        n, n_classes = z.shape
-        if y.shape != (n,) or not y.flags.carray:
-            y = arrays.as_labels(y, (n,), n_classes, "y")
-        loss = np.empty(n, z.dtype)
-        divisor = float(n) if reduction == "mean" else 1.0
-        if not with_delta:
-            bad = _mean_cost(z, y, NO_WEIGHT, loss, divisor)
-            delta = None
-        else:
-            if delta_out is None:
-                delta = np.empty_like(z)
-            else:
-                delta = _destination(delta_out, z.shape, z.dtype, y, in_place=z)
-            bad = _mean_cost_and_error(z, y, NO_WEIGHT, loss, delta, divisor)
-        if bad >= 0:
-            arrays.as_labels(y, (n,), n_classes, "y")  # raises
-        if delta is not None and delta is not delta_out:
-            delta = _deliver(delta, delta_out)
-        return loss[0], delta
+def _plain_cost(
+    z: Any, y: Any, axis: Any, smoothing: Any, reduction: Any, out: Any = None, fused: bool = False
+) -> tuple[Any, Any] | None:
+    """Return what `_cost` does, for plain rows and labels without options; else None.
 
-    arrays.as_choice(reduction, "reduction", ("mean", "sum", "none"))
-    mean = reduction == "mean"
-    smoothing = arrays.as_real(label_smoothing, "label_smoothing", 0.0, 1.0)
-    if ignore_index is not None:
-        ignore_index = arrays.as_int(ignore_index, "ignore_index")
-    axis = arrays.as_int(axis, "axis")
-    rows, shape, axes = arrays.as_rows(z, "z", axis)
-    if not shape:
-        raise ValueError("z must have a class axis, got a scalar")
-    n, n_classes = rows.shape
-    dtype = rows.dtype
-    row_shape = _without(shape, axes)
-    class_weight = arrays.as_class_weight(weight, n_classes, dtype)
-    row_weight = arrays.as_row_weight(sample_weight, row_shape, "sample_weight")
-    if mean:
-        row_weight = arrays.unit_scale(row_weight)
-    y = arrays.as_array(y, "y")
-
-    if y.ndim == len(shape):
-        if ignore_index is not None:
-            raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
-        given = arrays.as_targets(y, shape, dtype, "y", axis)
-        divisor = kernels.loss_sum(row_weight) if row_weight.size else float(n)
-    else:
-        given = labels = arrays.as_labels(y, row_shape, n_classes, "y", ignore_index)
-        if mean:
-            class_weight = arrays.unit_scale(class_weight)
-        kept = labels >= 0 if ignore_index is not None else None
-        if kept is not None and (row_weight.size or smoothing > 0):
-            # A kernel skips an ignored row by its label; target rows and the sum below cannot.
-            row_weight = np.where(kept, row_weight if row_weight.size else 1.0, 0.0)
-        label_weight = row_weight
-        if class_weight.size:
-            label_weight = class_weight.astype(np.float64)[labels]
-            if row_weight.size:
-                label_weight *= row_weight
-            elif kept is not None:
-                label_weight *= kept
-        if label_weight.size:
-            divisor = kernels.loss_sum(label_weight)
-        else:
-            divisor = float(n if kept is None else np.count_nonzero(kept))
-        if smoothing == 0:
-            # One class counts in each row, so its weight is the row's.
-            row_weight, class_weight = label_weight, class_weight[:0]
-        if mean and n and kept is not None and not kept.any():
-            raise ValueError("the mean is over no rows: every label is ignore_index")
-    if mean and n == 0:
-        raise ValueError(f"the mean is over no rows: z has shape {shape}")
-    if mean and not divisor > 0:
-        raise ValueError("the mean is over weights that sum to zero")
-    divisor = divisor if mean else 1.0
-
-    loss_shape = row_shape if reduction == "none" else ()
-    if loss_out is not None:
-        arrays.check_out(loss_out, loss_shape, dtype)
-    if reduction == "none":
-        loss = _destination(loss_out, loss_shape, dtype, rows, given, row_weight)
-    else:
-        loss = np.empty(n, dtype)
-    delta = None
-    if with_delta:
-        delta = _row_destination(delta_out, shape, axes, rows, given, row_weight)
-    _run_cost(
-        rows,
-        given,
-        class_weight,
-        smoothing,
-        row_weight,
-        loss.reshape(-1),
-        delta,
-        1.0 / divisor,
-    )
-
-    value: Any
-    if reduction == "none":
-        value = _deliver(loss, loss_out)
-    else:
-        value = _as_scalar(kernels.loss_sum(loss) / divisor, dtype)
-        if loss_out is not None:
-            loss_out[...] = value
-            value = loss_out
-    return value, None if delta is None else _deliver_rows(delta, delta_out, shape, axes)
-
-
-def _run_cost(
-    rows: Array,
-    given: Array,
-    class_weight: Array,
-    smoothing: float,
-    row_weight: Array,
-    loss: Array,
-    delta: Array | None,
-    scale: float,
-) -> None:
-    """Call the kernels on all rows at once, or in blocks where target rows have to be built.
-
-    ``given`` are labels or target rows, as they came.
+    The checks of `_cost` take longer than the cost of 128 rows.
     """
-    if smoothing == 0 and not class_weight.size:
-        _call_cost(rows, given, row_weight, loss, delta, scale)
-        return
-    n, n_classes = rows.shape
-    step = max(1, _BLOCK_SIZE // n_classes)
-    buffer = np.empty((min(step, n), n_classes), rows.dtype)
-    for start in range(0, n, step):
-        part = slice(start, min(start + step, n))
-        y = buffer[: part.stop - start]
-        if given.ndim == 1:
-            kernels.smoothed_targets(given[part], class_weight, y, smoothing)
-        else:
-            np.multiply(given[part], 1 - smoothing, out=y)
-            y += smoothing / n_classes
-            if class_weight.size:
-                y *= class_weight
-        _call_cost(
-            rows[part],
-            y,
-            row_weight[part],
-            loss[part],
-            None if delta is None else delta[part],
-            scale,
-        )
-
-
-def _call_cost(
-    rows: Array, given: Array, row_weight: Array, loss: Array, delta: Array | None, scale: float
-) -> None:
-    labels = given.ndim == 1
-    if delta is None:
-        kernel = kernels.cross_entropy if labels else kernels.cross_entropy_targets
-        kernel(rows, given, row_weight, loss)
+    if type(smoothing) is not float or smoothing != 0.0 or type(reduction) is not str:
+        return None
+    if reduction not in ("mean", "sum") or type(y) is not np.ndarray or y.dtype is not INTP:
+        return None
+    if not has_plain_rows(z, axis) or y.shape != z.shape[:1] or not y.flags.carray:
+        return None
+    loss = np.empty(len(z), z.dtype)
+    divisor = float(len(z)) if reduction == "mean" else 1.0
+    delta = None
+    if not fused:
+        bad = _reduced_cost(z, y, NO_WEIGHT, loss, divisor)
     else:
-        kernel = kernels.softmax_cross_entropy if labels else kernels.softmax_cross_entropy_targets
-        kernel(rows, given, row_weight, loss, delta, scale)
+        if out is None:
+            delta = np.empty_like(z)
+        else:
+            delta = arrays.destination(out, z.shape, z.dtype, y, in_place=z)
+        bad = _reduced_cost_and_error(z, y, NO_WEIGHT, loss, delta, divisor)
+    if bad >= 0:
+        labels.as_labels(y, len(z), z.shape[1], "y")  # raises
+    if delta is not None and delta is not out:
+        delta = arrays.deliver(delta, out)
+    return loss[0], delta
+
+
+def _cost(batch: CostBatch, out: Array | None, *, with_delta: bool) -> tuple[Any, Any]:
+    """Return the loss and delta, or None without ``with_delta``; ``out`` takes the last of them."""
+    dtype, each = batch.z.dtype, batch.reduction == "none"
+    divisor = _mean_divisor(batch) if batch.reduction == "mean" else 1.0
+    loss_shape = batch.row_shape() if each else ()
+    delta, axes = None, (batch.axis,)
+    if with_delta:
+        read = batch.y, batch.row_weight
+        delta = arrays.row_destination(out, batch.shape, axes, batch.z, *read)
+    elif out is not None:
+        arrays.check_out(out, loss_shape, dtype)
+    losses = np.empty(len(batch.z), dtype)
+    _write_cost(batch, losses, delta, 1.0 / divisor)
+    loss: Any
+    if each:
+        loss = arrays.deliver(losses.reshape(loss_shape), None)
+    else:
+        loss = _as_scalar(kernels.loss_sum(losses) / divisor, dtype)
+    if delta is not None:
+        return loss, arrays.deliver_rows(delta, out, batch.shape, axes)
+    if out is not None:
+        out[...] = loss
+        loss = out
+    return loss, None
+
+
+def _mean_divisor(batch: CostBatch) -> float:
+    """Return the sum of the weights of the rows."""
+    weight, y = batch.mean_weight, batch.y
+    total: float = kernels.loss_sum(weight) if weight.size else float(len(y))
+    if total > 0:
+        return total
+    if y.ndim == 1 and (y < 0).all():
+        raise ValueError("the mean is over no rows: every label is ignore_index")
+    raise ValueError("the mean is over weights that sum to zero")
+
+
+# Elements of target rows that are built at a time: they are read while they are in the cache.
+_BLOCK_SIZE = 1 << 15
+
+
+def _write_cost(batch: CostBatch, loss: Array, delta: Array | None, scale: float) -> None:
+    """Call the kernels on all rows, or block by block where target rows have to be built."""
+    z, y, row_weight, class_weight, smoothing, *_ = batch
+    if smoothing == 0 and not class_weight.size:
+        _call_kernel(z, y, row_weight, loss, delta, scale)
+        return
+    n, n_classes = z.shape
+    block_rows = max(1, _BLOCK_SIZE // n_classes)
+    buffer = np.empty((min(block_rows, n), n_classes), z.dtype)
+    for start in range(0, n, block_rows):
+        part = slice(start, min(start + block_rows, n))
+        targets = buffer[: part.stop - start]
+        if y.ndim == 1:
+            kernels.smoothed_targets(y[part], class_weight, targets, smoothing)
+        else:
+            np.multiply(y[part], 1 - smoothing, out=targets)
+            targets += smoothing / n_classes
+            if class_weight.size:
+                targets *= class_weight
+        delta_part = None if delta is None else delta[part]
+        _call_kernel(z[part], targets, row_weight[part], loss[part], delta_part, scale)
+
+
+def _call_kernel(
+    z: Array, y: Array, row_weight: Array, loss: Array, delta: Array | None, scale: float
+) -> None:
+    by_label = y.ndim == 1
+    if delta is None:
+        kernel = kernels.cross_entropy if by_label else kernels.cross_entropy_targets
+        kernel(z, y, row_weight, loss)
+        return
+    kernel = kernels.softmax_cross_entropy if by_label else kernels.softmax_cross_entropy_targets
+    kernel(z, y, row_weight, loss, delta, scale)
 
 
 def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
-    if dtype.itemsize == 4 and not 2.0**-126 <= value < 2.0**128 - 2.0**103:
-        # NumPy warns when a cast overflows or underflows; here it is the right result.
+    if dtype is FLOAT32 and not 2.0**-126 <= value < 2.0**128 - 2.0**103:
+        # NumPy warns where a cast overflows or underflows; here that is the right result.
         with np.errstate(all="ignore"):
             return dtype.type(value)
     return dtype.type(value)
 
 
+@documented
 def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Any:
     """Output error (BP1): delta = a - y, from the activations of the output layer.
 
+    Row by row this is a sum(y) - y.  From logits, `softmax_cross_entropy` gives it without the
+    cancellation in a - 1.
+
     Parameters
     ----------
-    a : array_like of float32, float64 or integers
+    a : array_like
         Probabilities, any shape with a class axis.
-    y : array_like
-        Class labels: integers from 0 to n_classes - 1 in the shape of ``a`` without the class
-        axis.  Or target rows, one-hot or probabilities, in the shape of ``a``.
-    axis : int, default -1
-        The class axis.
-    out : ndarray of the shape and dtype of the result, optional
-        Where to write the result; it may be ``a`` or overlap the inputs.
-
-    Returns
-    -------
-    ndarray
-        Row by row a sum(y) - y, in the shape and dtype of ``a``; ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If a is not an array of float32, float64 or integers; if y must be integer labels and is
-        of another dtype; if axis is no integer; if out is not an array of the result's dtype.
-    ValueError
-        If a does not have at least one class or a class axis; if y does not have the shape above;
-        if a label is negative or >= n_classes; if a target is negative or NaN, or a target row
-        does not sum to 1 within 8 n_classes unit roundoffs; if out does not have the result's
-        shape or is read-only.
-
-    See Also
-    --------
-    softmax_cross_entropy : The same from logits, without the cancellation in a - 1.
-
-    Notes
-    -----
-    Equation BP1 of [1]_, for the softmax with the cross-entropy.
-
-    References
-    ----------
-    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapters 2 and 3.
+    {labels}
+    {out}
+        {label_errors}
 
     Examples
     --------
@@ -911,22 +507,14 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
     >>> fastbp.output_error([[0.25, 0.75]], [1])
     array([[ 0.25, -0.25]])
     """
-    axis = arrays.as_int(axis, "axis")
-    rows, shape, axes = arrays.as_rows(a, "a", axis)
-    if not shape:
-        raise ValueError("a must have a class axis, got a scalar")
-    y = arrays.as_array(y, "y")
-    if y.ndim == len(shape):
-        given = arrays.as_targets(y, shape, rows.dtype, "y", axis)
-        kernel = kernels.output_error_targets
-    else:
-        given = arrays.as_labels(y, _without(shape, axes), rows.shape[1], "y")
-        kernel = kernels.output_error
-    delta = _row_destination(out, shape, axes, rows, given)
-    kernel(rows, given, delta)
-    return _deliver_rows(delta, out, shape, axes)
+    rows, shape, axis = as_rows_of_one_axis(a, "a", axis)
+    y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axis)
+    delta = arrays.row_destination(out, shape, (axis,), rows, y)
+    (kernels.output_error if y.ndim == 1 else kernels.output_error_targets)(rows, y, delta)
+    return arrays.deliver_rows(delta, out, shape, (axis,))
 
 
+@documented
 def hidden_error(
     delta_next: ArrayLike,
     w_next: ArrayLike,
@@ -935,10 +523,7 @@ def hidden_error(
     activation: str = "sigmoid",
     out: Array | None = None,
 ) -> Array:
-    """Hidden error (BP2): delta = (delta_next w_next^T) a'.
-
-    a' is a (1 - a) for the sigmoid, 1 - a^2 for tanh, 1 where a is not 0 for relu, and 1 for the
-    identity.
+    """Hidden error (BP2): delta = (delta_next w_next^T) a', of shape (n, fan_in).
 
     Parameters
     ----------
@@ -949,32 +534,8 @@ def hidden_error(
     a : array_like of shape (n, fan_in)
         Activations of this layer.
     activation : {"sigmoid", "tanh", "relu", "identity"}
-        What they came from.
-    out : ndarray of shape (n, fan_in) and the dtype of the result, optional
-        Where to write the result; it may overlap the inputs.
-
-    Returns
-    -------
-    ndarray of shape (n, fan_in)
-        In the dtype of ``delta_next``, to which the others are converted; integers are computed
-        in float64.  ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If an argument is not an array of float32, float64 or integers; if out is not an array of
-        the result's dtype.
-    ValueError
-        If an argument is not 2-D or does not have the shape above; if ``activation`` is none of
-        them; if out does not have the result's shape or is read-only.
-
-    Notes
-    -----
-    Equation BP2 of [1]_.
-
-    References
-    ----------
-    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+        a' is a (1 - a), 1 - a^2, 1 where a is not 0, or 1.
+    {out}
 
     Examples
     --------
@@ -982,7 +543,7 @@ def hidden_error(
     >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
     array([[ 0.25, -1.  ]])
     """
-    kind = ACTIVATIONS.index(arrays.as_choice(activation, "activation", ACTIVATIONS))
+    kind = ACTIVATIONS.index(scalars.as_choice(activation, "activation", ACTIVATIONS))
     delta_next = arrays.as_float_array(delta_next, "delta_next", ndim=2)
     dtype = delta_next.dtype
     w_next = arrays.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
@@ -991,42 +552,21 @@ def hidden_error(
     arrays.check_shape(w_next, (w_next.shape[0], fan_out), "w_next")
     shape = (n, w_next.shape[0])
     arrays.check_shape(a, shape, "a")
-    delta = _destination(out, shape, dtype, delta_next, w_next, a)
+    delta = arrays.destination(out, shape, dtype, delta_next, w_next, a)
     kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
-    return _deliver(delta, out)  # type: ignore[no-any-return]
+    return arrays.deliver(delta, out)  # type: ignore[no-any-return]
 
 
+@documented
 def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
-    """Bias gradient (BP3): dC/db = the mean of delta over the batch.
+    """Bias gradient (BP3): dC/db = the mean of delta over the batch, of shape (fan_out,).
 
     Parameters
     ----------
     delta : array_like of shape (n, fan_out)
-        Error of the layer, row by row.
-    out : ndarray of shape (fan_out,) and the dtype of the result, optional
-        Where to write the result; it may overlap ``delta``.
-
-    Returns
-    -------
-    ndarray of shape (fan_out,)
-        In the dtype of ``delta``; integers are computed in float64.  ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If delta is not an array of float32, float64 or integers; if out is not an array of the
-        result's dtype.
-    ValueError
-        If delta is not 2-D; if the mean is over no rows; if out does not have the result's shape
-        or is read-only.
-
-    Notes
-    -----
-    Equation BP3 of [1]_, averaged over the batch.
-
-    References
-    ----------
-    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+        Error of the layer.
+    {out}
+        If the mean is over no rows.
 
     Examples
     --------
@@ -1035,46 +575,24 @@ def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
     array([0.5, 0.5])
     """
     delta = arrays.as_float_array(delta, "delta", ndim=2)
-    _refuse_no_rows(delta, "delta")
-    grad_b = _destination(out, delta.shape[1:], delta.dtype, delta)
+    _refuse_no_rows(delta)
+    grad_b = arrays.destination(out, delta.shape[1:], delta.dtype, delta)
     kernels.bias_gradient(delta, grad_b)
-    return _deliver(grad_b, out)  # type: ignore[no-any-return]
+    return arrays.deliver(grad_b, out)  # type: ignore[no-any-return]
 
 
+@documented
 def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = None) -> Array:
-    """Weight gradient (BP4): dC/dw = a_prev^T delta / n.
+    """Weight gradient (BP4): dC/dw = a_prev^T delta / n, of shape (fan_in, fan_out).
 
     Parameters
     ----------
     a_prev : array_like of shape (n, fan_in)
-        What the layer was fed.
+        Activations of the layer before.
     delta : array_like of shape (n, fan_out)
-        Error of the layer, row by row.
-    out : ndarray of shape (fan_in, fan_out) and the dtype of the result, optional
-        Where to write the result; it may overlap the inputs.
-
-    Returns
-    -------
-    ndarray of shape (fan_in, fan_out)
-        In the dtype of ``a_prev``, to which delta is converted; integers are computed in float64.
-        ``out`` if it was given.
-
-    Raises
-    ------
-    TypeError
-        If an argument is not an array of float32, float64 or integers; if out is not an array of
-        the result's dtype.
-    ValueError
-        If an argument is not 2-D or does not have the shape above; if the mean is over no rows;
-        if out does not have the result's shape or is read-only.
-
-    Notes
-    -----
-    Equation BP4 of [1]_, averaged over the batch.
-
-    References
-    ----------
-    .. [1] M. Nielsen, "Neural Networks and Deep Learning", 2015, chapter 2.
+        Error of the layer.
+    {out}
+        If the mean is over no rows.
 
     Examples
     --------
@@ -1086,65 +604,156 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     a_prev = arrays.as_float_array(a_prev, "a_prev", ndim=2)
     delta = arrays.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
     arrays.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
-    _refuse_no_rows(delta, "delta")
+    _refuse_no_rows(delta)
     shape = (a_prev.shape[1], delta.shape[1])
-    grad_w = _destination(out, shape, a_prev.dtype, a_prev, delta)
+    grad_w = arrays.destination(out, shape, a_prev.dtype, a_prev, delta)
     kernels.weight_gradient(a_prev, delta, grad_w)
-    return _deliver(grad_w, out)  # type: ignore[no-any-return]
+    return arrays.deliver(grad_w, out)  # type: ignore[no-any-return]
 
 
-def _refuse_no_rows(delta: Array, name: str) -> None:
+def _refuse_no_rows(delta: Array) -> None:
     if delta.shape[0] == 0:
-        raise ValueError(f"the mean is over no rows: {name} has shape {delta.shape}")
+        raise ValueError(f"the mean is over no rows: delta has shape {delta.shape}")
 
 
-def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
-    """Weighted input of a fully-connected layer: z = a_prev w + b.
+def _step(
+    kernel: Callable[..., None], param: Array, grad: ArrayLike, state: dict[str, Array], *rates: Any
+) -> None:
+    """Check the arrays of a step and let the kernel update them, whatever their layout.
 
-    Parameters
-    ----------
-    a_prev : array_like of shape (n, fan_in)
-        Activations of the layer before.
-    w : array_like of shape (fan_in, fan_out)
-        Weights.
-    b : array_like of shape (fan_out,)
-        Biases.
-    out : ndarray of shape (n, fan_out) and the dtype of the result, optional
-        Where to write the result; it may overlap the inputs.
+    ``state`` are the arrays that the method keeps beside ``param``, by the names of the arguments.
+    """
+    if not isinstance(param, np.ndarray) or param.dtype.newbyteorder("=") not in (FLOAT32, FLOAT64):
+        got = getattr(param, "dtype", type(param).__name__)
+        raise TypeError(f"param must be a numpy.ndarray of float32 or float64, got {got}")
+    written = {"param": param, **state}
+    for name, x in written.items():
+        arrays.check_out(x, param.shape, param.dtype, name)
+    for (first, x), (second, y) in itertools.combinations(written.items(), 2):
+        if np.shares_memory(x, y):
+            raise ValueError(f"{second} must not overlap {first}")
+    plain = [arrays.as_float_array(x, name) for name, x in written.items()]
+    g = arrays.as_float_array(grad, "grad", dtype=plain[0].dtype)
+    arrays.check_shape(g, param.shape, "grad")
+    if any(np.may_share_memory(g, x) for x in plain):
+        g = g.copy()
+    theta, *others = (x.reshape(-1) for x in plain)
+    kernel(theta, g.reshape(-1), *others, *rates)
+    for x, given in zip(plain, written.values(), strict=True):
+        if not np.may_share_memory(x, given):  # updated in a copy
+            np.copyto(given, x)
 
-    Returns
-    -------
-    ndarray of shape (n, fan_out)
-        In the dtype of ``a_prev``, to which the others are converted; integers are computed in
-        float64.  ``out`` if it was given.
 
-    Raises
-    ------
-    TypeError
-        If an argument is not an array of float32, float64 or integers; if out is not an array of
-        the result's dtype.
-    ValueError
-        If an argument does not have the shape above; if out does not have the result's shape or
-        is read-only.
+@documented
+def momentum_step(
+    param: Array, grad: ArrayLike, velocity: Array, learning_rate: float, momentum: float
+) -> None:
+    """Momentum SGD, in place: velocity = momentum velocity - learning_rate grad; param += velocity.
+
+    {velocity_step}
 
     Notes
     -----
-    No BLAS: the sums run over fan_in in one order, so that a row's result does not depend on the
-    other rows of the call, nor on the number of threads.
+    Each operation is rounded.  With velocity = -learning_rate d this equals the form d <- momentum
+    d + grad, param <- param - learning_rate d, while the learning rate is constant [I. Sutskever,
+    J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
+    learning", ICML 2013].
 
     Examples
     --------
     >>> import fastbp
-    >>> fastbp.dense([[1.0, 2.0]], [[1.0, 0.0], [3.0, 1.0]], [0.5, -0.5])
-    array([[7.5, 1.5]])
+    >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    >>> fastbp.momentum_step(param, [1.0, -1.0], velocity, 0.5, 0.9)
+    >>> param, velocity
+    (array([0.5, 2.5]), array([-0.5,  0.5]))
     """
-    a_prev = arrays.as_float_array(a_prev, "a_prev", ndim=2)
-    dtype = a_prev.dtype
-    w = arrays.as_float_array(w, "w", dtype=dtype, ndim=2)
-    b = arrays.as_float_array(b, "b", dtype=dtype, ndim=1)
-    n, fan_in = a_prev.shape
-    arrays.check_shape(w, (fan_in, w.shape[1]), "w")
-    arrays.check_shape(b, w.shape[1:], "b")
-    z = _destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
-    kernels.dense_forward(a_prev, w, b, z)
-    return _deliver(z, out)  # type: ignore[no-any-return]
+    learning_rate = scalars.as_real(learning_rate, "learning_rate", 0.0)
+    momentum = scalars.as_real(momentum, "momentum", 0.0, 1.0)
+    _step(kernels.momentum_step, param, grad, {"velocity": velocity}, learning_rate, momentum)
+
+
+@documented
+def nesterov_step(
+    param: Array, grad: ArrayLike, velocity: Array, learning_rate: float, momentum: float
+) -> None:
+    """Nesterov's momentum, in place: param += momentum velocity - learning_rate grad.
+
+    The velocity is the new one: velocity = momentum velocity - learning_rate grad comes first.
+
+    {velocity_step}
+
+    Notes
+    -----
+    Each operation is rounded.  ``param`` is the point looked ahead to, where the next gradient is
+    taken; source as of `momentum_step`.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    >>> fastbp.nesterov_step(param, [1.0, -1.0], velocity, 0.5, 0.5)
+    >>> param, velocity
+    (array([0.25, 2.75]), array([-0.5,  0.5]))
+    """
+    learning_rate = scalars.as_real(learning_rate, "learning_rate", 0.0)
+    momentum = scalars.as_real(momentum, "momentum", 0.0, 1.0)
+    _step(kernels.nesterov_step, param, grad, {"velocity": velocity}, learning_rate, momentum)
+
+
+@documented
+def adam_step(
+    param: Array,
+    grad: ArrayLike,
+    m: Array,
+    v: Array,
+    learning_rate: float = 1e-3,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    t: int,
+) -> None:
+    """Adam, or AdamW, in place: param -= learning_rate m' / (sqrt(v') + epsilon).
+
+    Where m' = m / (1 - beta_1^t) and v' = v / (1 - beta_2^t), after the update of the moments,
+    m = beta_1 m + (1 - beta_1) grad and v = beta_2 v + (1 - beta_2) grad^2.
+
+    Parameters
+    ----------
+    param, m, v : ndarray of float32 or float64, of one shape and dtype
+        Updated; the moments begin with zeros.
+    grad : array_like of the shape of ``param``
+        Gradient of the cost.
+    learning_rate, epsilon, weight_decay : float >= 0
+        With weight_decay > 0 this is AdamW: param -= learning_rate weight_decay param comes first.
+        With epsilon = 0, a parameter whose gradients were all 0 becomes NaN.
+    beta_1, beta_2 : float in [0, 1)
+        Decay of the moments.
+    t : int >= 1
+        Number of this step: 1 with the first gradient.
+
+    {step_errors}
+
+    Notes
+    -----
+    Algorithm 1 of D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015;
+    AdamW of I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> param, m, v = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
+    >>> fastbp.adam_step(param, [2.0, -0.5], m, v, 0.125, t=1)
+    >>> param.round(4), m
+    (array([0.875, 1.125]), array([ 0.2 , -0.05]))
+    """
+    learning_rate = scalars.as_real(learning_rate, "learning_rate", 0.0)
+    beta_1 = scalars.as_real(beta_1, "beta_1", 0.0, 1.0, "left")
+    beta_2 = scalars.as_real(beta_2, "beta_2", 0.0, 1.0, "left")
+    epsilon = scalars.as_real(epsilon, "epsilon", 0.0)
+    weight_decay = scalars.as_real(weight_decay, "weight_decay", 0.0)
+    # Compiled code takes no larger integers, and the moments' corrections are 1 long before.
+    t = min(scalars.as_positive_int(t, "t"), 2**62)
+    rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
+    _step(kernels.adam_step, param, grad, {"m": m, "v": v}, kernels.AdamOptions(*rates), t)

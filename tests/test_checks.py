@@ -11,7 +11,8 @@ from tolerances import assert_same_bits
 
 import fastbp
 from fastbp import kernels
-from fastbp._checks import arrays
+from fastbp._checks import arrays, scalars
+from fastbp._checks import labels as labels_module
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -138,14 +139,14 @@ def test_masked_values_are_refused(dtype):
     with refused(TypeError, message):
         arrays.as_float_array(x, "z")
     with refused(TypeError, "y must be an array without missing values, got a masked array"):
-        arrays.as_labels(np.ma.array([0, 1], mask=[0, 1]), 2, 2, "y")
+        labels_module.as_labels(np.ma.array([0, 1], mask=[0, 1]), 2, 2, "y")
 
 
 def test_ragged_list_is_refused():
     with refused(ValueError, "z must be an array, got "):
         arrays.as_float_array([[1.0], [1.0, 2.0]], "z")
     with refused(ValueError, "y must be an array, got "):
-        arrays.as_labels([[1], [1, 2]], 2, 2, "y")
+        labels_module.as_labels([[1], [1, 2]], 2, 2, "y")
 
 
 @pytest.mark.parametrize("x", [1.0, [1.0], [[[1.0]]]])
@@ -160,7 +161,7 @@ def test_dimensions_are_counted(x):
 @pytest.mark.parametrize("axes", [-1, 0, 1, 2, None, (), (0,), (1, 2), (0, 2), (2, 0), (-1, -2, 0)])
 def test_rows_hold_the_asked_axes(dtype, axes):
     x = numbers(dtype, (2, 3, 4))
-    rows, shape, found = arrays.as_rows(x, "x", axes)
+    rows, shape, found = arrays.as_class_rows(x, "x", axes)
     assert shape == x.shape
     assert rows.flags.carray
     asked = range(3) if axes is None else np.atleast_1d(np.array(axes, int)) % 3
@@ -173,15 +174,15 @@ def test_rows_hold_the_asked_axes(dtype, axes):
 
 def test_rows_that_lie_ready_are_not_copied(dtype):
     x = numbers(dtype)
-    assert arrays.as_rows(x, "x", -1)[0] is x
-    assert np.shares_memory(arrays.as_rows(x, "x", 1)[0], x)
-    assert np.shares_memory(arrays.as_rows(x, "x", None)[0], x)
-    assert np.shares_memory(arrays.as_rows(x.T, "x", 0)[0], x)
+    assert arrays.as_class_rows(x, "x", -1)[0] is x
+    assert np.shares_memory(arrays.as_class_rows(x, "x", 1)[0], x)
+    assert np.shares_memory(arrays.as_class_rows(x, "x", None)[0], x)
+    assert np.shares_memory(arrays.as_class_rows(x.T, "x", 0)[0], x)
 
 
 @pytest.mark.parametrize("axis", [0, -1, None, ()])
 def test_scalar_is_one_row_of_one_class(axis):
-    rows, shape, axes = arrays.as_rows(2.0, "x", axis)
+    rows, shape, axes = arrays.as_class_rows(2.0, "x", axis)
     assert (rows.shape, shape, axes) == ((1, 1), (), ())
 
 
@@ -207,7 +208,7 @@ def test_axis_named_twice():
 @pytest.mark.parametrize(("shape", "axis"), [((2, 0), -1), ((0, 0), -1), ((0, 2), None), ((0,), 0)])
 def test_rows_have_a_class(shape, axis):
     with refused(ValueError, f"z must have at least one class, got shape {shape}"):
-        arrays.as_rows(np.zeros(shape), "z", axis)
+        arrays.as_class_rows(np.zeros(shape), "z", axis)
 
 
 # as_labels
@@ -217,12 +218,12 @@ INTEGERS = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint
 
 def test_plain_labels_pass_as_themselves():
     y = np.array([0, 2, 1], np.intp)
-    assert arrays.as_labels(y, 3, 3, "y") is y
+    assert labels_module.as_labels(y, 3, 3, "y") is y
 
 
 @pytest.mark.parametrize("integer", [*INTEGERS, np.longlong, ">i4", ">u8"])
 def test_every_integer_dtype_is_a_label(integer):
-    got = arrays.as_labels(np.array([0, 2, 1], integer), 3, 3, "y")
+    got = labels_module.as_labels(np.array([0, 2, 1], integer), 3, 3, "y")
     assert got.dtype == np.intp
     assert got.flags.carray
     np.testing.assert_array_equal(got, [0, 2, 1])
@@ -231,23 +232,23 @@ def test_every_integer_dtype_is_a_label(integer):
 @layouts
 def test_labels_of_any_layout(layout):
     y = np.array([3, 0, 2, 1], np.intp)
-    got = arrays.as_labels(layout(y), 4, 4, "y")
+    got = labels_module.as_labels(layout(y), 4, 4, "y")
     assert type(got) is np.ndarray
     assert got.flags.carray
     np.testing.assert_array_equal(got, y)
 
 
 def test_labels_of_a_list_or_of_nothing():
-    np.testing.assert_array_equal(arrays.as_labels([1, 0], 2, 2, "y"), [1, 0])
-    assert arrays.as_labels([], 0, 2, "y").shape == (0,)
-    assert arrays.as_labels(np.array(1), (), 2, "y").shape == (1,)
+    np.testing.assert_array_equal(labels_module.as_labels([1, 0], 2, 2, "y"), [1, 0])
+    assert labels_module.as_labels([], 0, 2, "y").shape == (0,)
+    assert labels_module.as_labels(np.array(1), (), 2, "y").shape == (1,)
 
 
 @pytest.mark.parametrize("y", [[0.0, 1.0], [True, False], np.zeros(2, "m8[s]"), ["0", "1"]])
 def test_labels_of_another_type(y):
     dtype = np.asarray(y).dtype
     with refused(TypeError, f"y must be integer labels, got dtype {dtype}"):
-        arrays.as_labels(y, 2, 2, "y")
+        labels_module.as_labels(y, 2, 2, "y")
 
 
 @pytest.mark.parametrize(
@@ -263,28 +264,28 @@ def test_labels_of_another_type(y):
 )
 def test_label_out_of_range_names_row_and_value(y, value, row):
     with refused(ValueError, f"y must hold labels from 0 to 2, got {value} in row {row}"):
-        arrays.as_labels(y, 3, 3, "y")
+        labels_module.as_labels(y, 3, 3, "y")
 
 
 def test_label_out_of_range_in_an_image():
     y = np.zeros((2, 3), int)
     y[1, 2] = 7
     with refused(ValueError, "y must hold labels from 0 to 4, got 7 in row (1, 2)"):
-        arrays.as_labels(y, (2, 3), 5, "y")
+        labels_module.as_labels(y, (2, 3), 5, "y")
     with refused(ValueError, "y must hold labels from 0 to 4, got 7"):
-        arrays.as_labels(7, (), 5, "y")
+        labels_module.as_labels(7, (), 5, "y")
 
 
 @pytest.mark.parametrize("y", [[0, 1], [[0], [1], [2]], 1])
 def test_labels_of_another_shape(y):
     with refused(ValueError, f"y must have shape (3,), got {np.shape(y)}"):
-        arrays.as_labels(y, 3, 3, "y")
+        labels_module.as_labels(y, 3, 3, "y")
 
 
 @pytest.mark.parametrize("ignore_index", [-100, 0, 1, 2, 3, 255])
 def test_ignored_labels_become_negative(ignore_index):
     y = np.array([0, ignore_index, 2, ignore_index, 1], np.int16)
-    got = arrays.as_labels(y, 5, 3, "y", ignore_index)
+    got = labels_module.as_labels(y, 5, 3, "y", ignore_index)
     np.testing.assert_array_equal(got, np.where(y == ignore_index, -1, y))
     np.testing.assert_array_equal(y, [0, ignore_index, 2, ignore_index, 1])
 
@@ -292,16 +293,16 @@ def test_ignored_labels_become_negative(ignore_index):
 @pytest.mark.parametrize("bad", [-1, 3, 4])
 def test_ignoring_one_label_allows_no_other(bad):
     with refused(ValueError, f"y must hold labels from 0 to 2, got {bad} in row 1"):
-        arrays.as_labels([-100, bad], 2, 3, "y", -100)
+        labels_module.as_labels([-100, bad], 2, 3, "y", -100)
 
 
 def test_ignored_label_that_no_intp_can_hold():
     with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 1"):
-        arrays.as_labels(np.array([0, 2**64 - 1], np.uint64), 2, 3, "y", 2**64 - 1)
-    assert arrays.as_labels([0, 1], 2, 3, "y", 2**70)[1] == 1
+        labels_module.as_labels(np.array([0, 2**64 - 1], np.uint64), 2, 3, "y", 2**64 - 1)
+    assert labels_module.as_labels([0, 1], 2, 3, "y", 2**70)[1] == 1
     # as an intp it would be -1, and pass for ignored
     with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 0"):
-        arrays.as_labels(np.array([2**64 - 1, 0], np.uint64), 2, 3, "y", -1)
+        labels_module.as_labels(np.array([2**64 - 1, 0], np.uint64), 2, 3, "y", -1)
 
 
 # as_targets
@@ -309,21 +310,21 @@ def test_ignored_label_that_no_intp_can_hold():
 
 def test_targets_pass_as_themselves(dtype):
     y = np.eye(3, 4, dtype=dtype)
-    assert np.shares_memory(arrays.as_targets(y, (3, 4), dtype, "y"), y)
-    np.testing.assert_array_equal(arrays.as_targets(y.astype(int), (3, 4), dtype, "y"), y)
+    assert np.shares_memory(labels_module.as_targets(y, (3, 4), dtype, "y"), y)
+    np.testing.assert_array_equal(labels_module.as_targets(y.astype(int), (3, 4), dtype, "y"), y)
 
 
 @layouts
 def test_targets_of_any_layout(dtype, layout):
     y = np.array([[0.25, 0.25, 0.5], [0.0, 1.0, 0.0]], dtype)
-    assert_same_bits(arrays.as_targets(layout(y), (2, 3), dtype, "y"), y)
+    assert_same_bits(labels_module.as_targets(layout(y), (2, 3), dtype, "y"), y)
 
 
 def test_targets_along_another_axis(dtype):
     y = np.zeros((2, 3, 4), dtype)
     y[:, 1] = 1
     np.testing.assert_array_equal(
-        arrays.as_targets(y, (2, 3, 4), dtype, "y", 1), np.tile([0, 1, 0], (8, 1))
+        labels_module.as_targets(y, (2, 3, 4), dtype, "y", 1), np.tile([0, 1, 0], (8, 1))
     )
 
 
@@ -333,15 +334,15 @@ def test_targets_sum_to_one_within_rounding(dtype, given, n_classes):
     u = max(np.finfo(dtype).eps, np.finfo(given).eps) / 2
     for k in {0, n_classes // 2, n_classes - 1}:
         y = np.full((2, n_classes), 1 / n_classes, given)
-        arrays.as_targets(y, y.shape, dtype, "y")
+        labels_module.as_targets(y, y.shape, dtype, "y")
         y[1, k] += 6 * n_classes * u
-        arrays.as_targets(y, y.shape, dtype, "y")
+        labels_module.as_targets(y, y.shape, dtype, "y")
         y[1, k] += 4 * n_classes * u
         with refused(ValueError, "y must hold rows that sum to 1, got a sum of 1.0"):
-            arrays.as_targets(y, y.shape, dtype, "y")
+            labels_module.as_targets(y, y.shape, dtype, "y")
         y[1, k] -= 20 * n_classes * u
         with refused(ValueError, "y must hold rows that sum to 1, got a sum of 0.9"):
-            arrays.as_targets(y, y.shape, dtype, "y")
+            labels_module.as_targets(y, y.shape, dtype, "y")
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 5, 9])
@@ -353,73 +354,73 @@ def test_targets_are_probabilities(dtype, n_classes, value, said):
         y[2, k] = value
         y[2, k - 1] = 1 - value
         with refused(ValueError, f"y must hold probabilities, got {said} in row 2"):
-            arrays.as_targets(y, y.shape, dtype, "y")
+            labels_module.as_targets(y, y.shape, dtype, "y")
 
 
 def test_infinite_target_is_refused(dtype):
     with refused(ValueError, "y must hold rows that sum to 1, got a sum of inf in row 0"):
-        arrays.as_targets(np.array([[np.inf, 0]], dtype), (1, 2), dtype, "y")
+        labels_module.as_targets(np.array([[np.inf, 0]], dtype), (1, 2), dtype, "y")
 
 
 def test_targets_of_another_shape(dtype):
     with refused(ValueError, "y must have shape (2, 3), got (3, 2)"):
-        arrays.as_targets(np.ones((3, 2)) / 2, (2, 3), dtype, "y")
+        labels_module.as_targets(np.ones((3, 2)) / 2, (2, 3), dtype, "y")
 
 
 def test_row_of_an_image_is_named(dtype):
     y = np.full((2, 3, 4), 1 / 3, dtype)
     y[1, 2, 3] = 0.5
     with pytest.raises(ValueError, match=r"in row \(1, 3\)$"):
-        arrays.as_targets(y, y.shape, dtype, "y", 1)
+        labels_module.as_targets(y, y.shape, dtype, "y", 1)
 
 
 # weights
 
 
 def test_row_weight_is_float64_or_empty():
-    assert arrays.as_row_weight(None, 3, "w").shape == (0,)
+    assert labels_module.as_sample_weight(None, 3, "w").shape == (0,)
     w = np.array([1.0, 0.0, 2.0])
-    assert np.shares_memory(arrays.as_row_weight(w, 3, "w"), w)
+    assert np.shares_memory(labels_module.as_sample_weight(w, 3, "w"), w)
     for given in (w.astype("f4"), w.astype(int), [1, 0, 2]):
-        got = arrays.as_row_weight(given, 3, "w")
+        got = labels_module.as_sample_weight(given, 3, "w")
         assert got.dtype == F64
         np.testing.assert_array_equal(got, w)
-    assert arrays.as_row_weight(np.ones((2, 3)), (2, 3), "w").shape == (6,)
-    assert arrays.as_row_weight([], 0, "w").shape == (0,)
+    assert labels_module.as_sample_weight(np.ones((2, 3)), (2, 3), "w").shape == (6,)
+    assert labels_module.as_sample_weight([], 0, "w").shape == (0,)
 
 
 @pytest.mark.parametrize(("bad", "said"), [(-1.0, "-1.0"), (np.nan, "nan"), (np.inf, "inf")])
 def test_weight_that_is_no_weight(dtype, bad, said):
     with refused(ValueError, f"s must be finite and not negative, got {said} in row 1"):
-        arrays.as_row_weight([1.0, bad], 2, "s")
+        labels_module.as_sample_weight([1.0, bad], 2, "s")
     with refused(ValueError, f"weight must be finite and not negative, got {said} for class 1"):
-        arrays.as_class_weight([1.0, bad], 2, dtype)
+        labels_module.as_class_weight([1.0, bad], 2, dtype)
 
 
 def test_weights_all_zero():
     with refused(ValueError, "s must not be all zero, got 3 zeros"):
-        arrays.as_row_weight([0, 0, 0], 3, "s")
+        labels_module.as_sample_weight([0, 0, 0], 3, "s")
 
 
 def test_weights_of_another_shape_or_type(dtype):
     with refused(ValueError, "s must have shape (2,), got (2, 1)"):
-        arrays.as_row_weight([[1], [1]], 2, "s")
+        labels_module.as_sample_weight([[1], [1]], 2, "s")
     with refused(ValueError, "weight must have shape (2,), got (3,)"):
-        arrays.as_class_weight([1, 1, 1], 2, dtype)
+        labels_module.as_class_weight([1, 1, 1], 2, dtype)
     with refused(TypeError, "s must be an array of float32, float64 or integers, got dtype bool"):
-        arrays.as_row_weight([True, False], 2, "s")
+        labels_module.as_sample_weight([True, False], 2, "s")
 
 
 def test_class_weight_follows_the_logits(dtype):
-    assert arrays.as_class_weight(None, 2, dtype).shape == (0,)
-    got = arrays.as_class_weight([1, 2], 2, dtype)
+    assert labels_module.as_class_weight(None, 2, dtype).shape == (0,)
+    got = labels_module.as_class_weight([1, 2], 2, dtype)
     assert got.dtype == dtype
     np.testing.assert_array_equal(got, [1, 2])
 
 
 def test_class_weight_beyond_float32():
     with refused(ValueError, "weight must be finite and not negative, got inf for class 0"):
-        arrays.as_class_weight([1e300, 1.0], 2, F32)
+        labels_module.as_class_weight([1e300, 1.0], 2, F32)
 
 
 # check_out
@@ -455,11 +456,11 @@ def test_out_that_cannot_take_the_result(dtype):
 
 def test_same_memory(dtype):
     x = np.zeros(6, dtype)
-    assert arrays.same_memory(x, x)
-    assert arrays.same_memory(x, x[:].reshape(2, 3))
-    assert not arrays.same_memory(x, x.copy())
-    assert not arrays.same_memory(x[:-1], x[1:])
-    assert not arrays.same_memory(x, x[:-1])
+    assert arrays._same_memory(x, x)
+    assert arrays._same_memory(x, x[:].reshape(2, 3))
+    assert not arrays._same_memory(x, x.copy())
+    assert not arrays._same_memory(x[:-1], x[1:])
+    assert not arrays._same_memory(x, x[:-1])
 
 
 # scalars
@@ -467,7 +468,7 @@ def test_same_memory(dtype):
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), Fraction(1, 2), np.float64(0.5)])
 def test_real_number(value):
-    got = arrays.as_real(value, "x", 0, 1)
+    got = scalars.as_real(value, "x", 0, 1)
     assert type(got) is float
     assert got == 0.5
 
@@ -475,7 +476,7 @@ def test_real_number(value):
 @pytest.mark.parametrize("value", [None, "0.5", True, np.True_, 0.5j, [0.5]])
 def test_no_real_number(value):
     with refused(TypeError, f"x must be a number in [0, 1], got {value!r}"):
-        arrays.as_real(value, "x", 0, 1)
+        scalars.as_real(value, "x", 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -491,14 +492,14 @@ def test_no_real_number(value):
 )
 def test_real_number_out_of_range(closed, value, expected):
     with refused(ValueError, f"x must be {expected}, got {value!r}"):
-        arrays.as_real(value, "x", 0, 1, closed)
+        scalars.as_real(value, "x", 0, 1, closed)
 
 
 def test_ends_of_the_range():
-    assert arrays.as_real(0, "x", 0, 1) == 0
-    assert arrays.as_real(1, "x", 0, 1) == 1
-    assert arrays.as_real(0, "x", 0, 1, "left") == 0
-    assert arrays.as_real(1, "x", 0, 1, "right") == 1
+    assert scalars.as_real(0, "x", 0, 1) == 0
+    assert scalars.as_real(1, "x", 0, 1) == 1
+    assert scalars.as_real(0, "x", 0, 1, "left") == 0
+    assert scalars.as_real(1, "x", 0, 1, "right") == 1
 
 
 @pytest.mark.parametrize(
@@ -506,51 +507,51 @@ def test_ends_of_the_range():
 )
 def test_real_number_is_finite(value):
     with refused(ValueError, f"x must be a finite number, got {value!r}"):
-        arrays.as_real(value, "x")
+        scalars.as_real(value, "x")
     with refused(ValueError, f"x must be a finite number >= 0, got {value!r}"):
-        arrays.as_real(value, "x", 0)
+        scalars.as_real(value, "x", 0)
     with refused(ValueError, f"x must be a finite number > 0, got {value!r}"):
-        arrays.as_real(value, "x", 0, closed="neither")
+        scalars.as_real(value, "x", 0, closed="neither")
 
 
 def test_integers():
     for value in (3, np.int8(3), np.uint64(3)):
-        got = arrays.as_positive_int(value, "n")
+        got = scalars.as_positive_int(value, "n")
         assert type(got) is int
         assert got == 3
-    assert arrays.as_int(-5, "n") == -5
+    assert scalars.as_int(-5, "n") == -5
     for value in (0, -1):
         with refused(ValueError, f"n must be an integer >= 1, got {value}"):
-            arrays.as_positive_int(value, "n")
+            scalars.as_positive_int(value, "n")
     for value in (1.0, "1", True, np.True_, None):
         with refused(TypeError, f"n must be an integer >= 1, got {value!r}"):
-            arrays.as_positive_int(value, "n")
+            scalars.as_positive_int(value, "n")
     with refused(TypeError, "n must be an integer, got 1.0"):
-        arrays.as_int(1.0, "n")
+        scalars.as_int(1.0, "n")
 
 
 def test_choices():
-    assert arrays.as_choice("sum", "reduction", ("mean", "sum", "none")) == "sum"
+    assert scalars.as_choice("sum", "reduction", ("mean", "sum", "none")) == "sum"
     for value in ("avg", None, ["sum"]):
         message = f"reduction must be 'mean', 'sum' or 'none', got {value!r}"
         with refused(ValueError, message):
-            arrays.as_choice(value, "reduction", ("mean", "sum", "none"))
+            scalars.as_choice(value, "reduction", ("mean", "sum", "none"))
 
 
 @pytest.mark.parametrize("given", ["float32", np.float32, np.dtype("f4"), ">f4"])
 def test_float32_by_any_name(given):
     if given == ">f4":
         with refused(ValueError, "dtype must be 'float32' or 'float64', got '>f4'"):
-            arrays.as_float_dtype(given)
+            scalars.as_float_dtype(given)
     else:
-        assert arrays.as_float_dtype(given) is arrays.FLOAT32
+        assert scalars.as_float_dtype(given) is arrays.FLOAT32
 
 
 def test_dtypes():
     for given in ("float64", float, np.float64):
-        assert arrays.as_float_dtype(given) is arrays.FLOAT64
+        assert scalars.as_float_dtype(given) is arrays.FLOAT64
     # NumPy raises SyntaxError for the first of these, and ValueError for the second.
     malformed = ("f4,,", {"names": [1]}, "f4,f4", ["f4"], object)
     for given in ("float16", int, None, "no such", 3, np.longdouble, *malformed):
         with refused(ValueError, f"dtype must be 'float32' or 'float64', got {given!r}"):
-            arrays.as_float_dtype(given)
+            scalars.as_float_dtype(given)

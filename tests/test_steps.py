@@ -23,7 +23,7 @@ ADAM = {
 STEPS = {
     "momentum_step": (("velocity",), {"learning_rate": 0.1, "momentum": 0.9}),
     "nesterov_step": (("velocity",), {"learning_rate": 0.1, "momentum": 0.9}),
-    "adam_step": (("first", "second"), ADAM),
+    "adam_step": (("m", "v"), ADAM),
 }
 every_step = pytest.mark.parametrize("name", STEPS)
 
@@ -36,15 +36,18 @@ def arguments(name, shape, dtype):
     """Parameters, gradient and state."""
     names = ("param", "grad", *STEPS[name][0])
     arrays = {n: draw(*shape, dtype=dtype, seed=seed) for seed, n in enumerate(names)}
-    if "second" in arrays:
-        arrays["second"] *= arrays["second"]
+    if "v" in arrays:
+        arrays["v"] *= arrays["v"]
     return arrays
 
 
 def expected_of(name, arrays):
     """What the kernel, which has tests of its own, makes of copies of the arrays."""
     flat = {n: np.ascontiguousarray(x).ravel().copy() for n, x in arrays.items()}
-    getattr(kernels, name)(*flat.values(), *STEPS[name][1].values())
+    *rates, last = STEPS[name][1].values()
+    if name == "adam_step":
+        rates = [kernels.AdamOptions(*rates)]
+    getattr(kernels, name)(*flat.values(), *rates, last)
     return {n: flat[n].reshape(np.shape(x)) for n, x in arrays.items()}
 
 

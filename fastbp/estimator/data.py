@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from fastbp._checks.arrays import lend, refuse_mask
+from fastbp._checks.arrays import as_writeable_view, refuse_mask
 from fastbp.backprop import state
 
 if TYPE_CHECKING:
@@ -181,12 +181,17 @@ def validated(*arguments: Any, **options: Any) -> Any:
 
 def as_data(X: Any, labels: Array, row_weight: Array) -> state.Data:
     """Lay dense or sparse rows out for the engine; copies nothing that is right already."""
-    row_weight = lend(row_weight)
+    row_weight = as_writeable_view(row_weight)
     if isinstance(X, np.ndarray):
-        return state.make_data(lend(X), labels, None, row_weight)
+        return state.make_data(as_writeable_view(X), labels, None, row_weight)
     if not X.has_canonical_format:
         X = X.copy()  # the caller's stays as it is
         X.sum_duplicates()
     starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
-    rows = np.empty((0, X.shape[1]), X.dtype), lend(starts), lend(columns), lend(X.data)
+    rows = (
+        np.empty((0, X.shape[1]), X.dtype),
+        as_writeable_view(starts),
+        as_writeable_view(columns),
+        as_writeable_view(X.data),
+    )
     return state.make_data(rows, labels, None, row_weight)

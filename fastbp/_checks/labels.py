@@ -1,0 +1,214 @@
+"""Class labels, target rows, and the weights of rows and classes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp._checks import arrays
+from fastbp._checks.arrays import FLOAT64, INTP, UNIT_ROUNDOFF, check_shape, without_axes
+from fastbp._compile import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastbp._checks.arrays import Array, Shape
+
+# What a kernel reads as "every row weighs one".
+NO_WEIGHT: NDArray[np.float64] = np.empty(0, FLOAT64)
+
+
+# Compiled: two NumPy reductions over 128 labels cost more than the cross-entropy of 128 rows.
+
+
+@kernel
+def first_label_outside(labels: Any, n_classes: Any) -> Any:
+    for i in range(labels.shape[0]):
+        if labels[i] < 0 or labels[i] >= n_classes:
+            return i
+    return -1
+
+
+@kernel
+def _mark_ignored(given: Any, n_classes: Any, ignore_index: Any, labels: Any) -> Any:
+    for i in range(given.shape[0]):
+        if given[i] == ignore_index:
+            labels[i] = -1
+        elif given[i] < 0 or given[i] >= n_classes:
+            return i
+        else:
+            labels[i] = given[i]
+    return -1
+
+
+@kernel
+def _first_bad_weight(weight: Any) -> Any:
+    for i in range(weight.shape[0]):
+        if not (weight[i] >= 0 and weight[i] < np.inf):
+            return i
+    return -1
+
+
+@kernel
+def _first_bad_target(y: Any, tolerance: Any) -> Any:
+    n_classes = y.shape[1]
+    for i in range(y.shape[0]):
+        row = y[i]
+        n_negative = 0
+        for k in range(n_classes):
+            n_negative += row[k] < 0
+        # Four running sums: one would wait for each addition before the next.
+        s0 = s1 = s2 = s3 = 0.0
+        for q in range(n_classes // 4):
+            s0 += row[4 * q]
+            s1 += row[4 * q + 1]
+            s2 += row[4 * q + 2]
+            s3 += row[4 * q + 3]
+        for k in range(n_classes - n_classes % 4, n_classes):
+            s0 += row[k]
+        total = (s0 + s1) + (s2 + s3)  # NaN if an entry is NaN
+        if n_negative > 0 or not abs(total - 1.0) <= tolerance:
+            return i
+    return -1
+
+
+def _in_row(i: int, shape: Shape) -> str:
+    """Return the words that name row ``i`` of ``shape`` in a message."""
+    if not shape:
+        return ""
+    where = i if len(shape) == 1 else tuple(int(q) for q in np.unravel_index(i, shape))
+    return f" in row {where}"
+
+
+def as_labels(
+    y: ArrayLike,
+    n_rows: int | Shape,
+    n_classes: int,
+    name: str,
+    ignore_index: int | None = None,
+) -> Array:
+    """Return class labels as a flat intp array, -1 for the rows whose label is ``ignore_index``.
+
+    ``n_rows`` is their number, or the shape of the labels.
+    """
+    shape = n_rows if isinstance(n_rows, tuple) else (n_rows,)
+    if type(y) is np.ndarray and y.dtype is INTP and y.flags.carray and ignore_index is None:
+        if y.shape == shape and y.ndim == 1 and first_label_outside(y, n_classes) < 0:
+            return y
+    given = y if type(y) is np.ndarray else arrays.as_base_array(y, name)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integer labels, got dtype {given.dtype}")
+    check_shape(given, shape, name)
+    bad = -1
+    if not np.can_cast(given.dtype, INTP):
+        # Converted to intp, an integer beyond it would be another one.
+        limits = np.iinfo(INTP)
+        outside = (given > limits.max) | (given < limits.min)
+        bad = int(np.argmax(outside)) if outside.any() else -1
+    labels = arrays.as_contiguous(given, INTP).reshape(-1)
+    if bad < 0:
+        if ignore_index is None or not np.iinfo(INTP).min <= ignore_index <= np.iinfo(INTP).max:
+            bad = int(first_label_outside(labels, n_classes))
+        else:
+            labels, given_labels = np.empty_like(labels), labels
+            bad = int(_mark_ignored(given_labels, n_classes, ignore_index, labels))
+    if bad >= 0:
+        value = given.reshape(-1)[bad]
+        raise ValueError(
+            f"{name} must hold labels from 0 to {n_classes - 1}, got {value}{_in_row(bad, shape)}"
+        )
+    return labels
+
+
+def as_targets(
+    y: ArrayLike, shape: Shape, dtype: np.dtype[Any], name: str, axis: int = -1
+) -> Array:
+    """Return target rows (one-hot or probabilities) of ``shape`` as a plain array of 2 dimensions.
+
+    A row may miss the sum of 1 by 8 n_classes unit roundoffs, of the coarser of its own dtype and
+    ``dtype``.
+    """
+    array = y if arrays.is_plain(y) else arrays.as_numbers(y, name)
+    check_shape(array, shape, name)
+    rows, _, axes = arrays.as_class_rows(array, name, axis, dtype=dtype)
+    given = dtype if array.dtype.kind in "iu" else arrays.float_dtype(array)
+    u = max(UNIT_ROUNDOFF[dtype], UNIT_ROUNDOFF[given])
+    i = int(_first_bad_target(rows, 8 * rows.shape[1] * u))
+    if i >= 0:
+        row = rows[i]
+        where = _in_row(i, without_axes(shape, axes))
+        if np.isnan(row).any():
+            raise ValueError(f"{name} must hold probabilities, got nan{where}")
+        if (row < 0).any():
+            raise ValueError(f"{name} must hold probabilities, got {row.min()}{where}")
+        total = math.fsum(row)
+        raise ValueError(f"{name} must hold rows that sum to 1, got a sum of {total}{where}")
+    return rows
+
+
+def as_labels_or_targets(
+    y: ArrayLike,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    name: str,
+    axis: int = -1,
+    ignore_index: int | None = None,
+) -> Array:
+    """Return labels (1-D), or target rows (2-D) where ``y`` has as many dimensions as ``shape``.
+
+    ``shape`` is that of the logits, with the classes along ``axis``.
+    """
+    y = arrays.as_array(y, name)
+    if y.ndim == len(shape):
+        if ignore_index is not None:
+            raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
+        return as_targets(y, shape, dtype, name, axis)
+    axis %= len(shape)
+    return as_labels(y, shape[:axis] + shape[axis + 1 :], shape[axis], name, ignore_index)
+
+
+def as_sample_weight(sample_weight: ArrayLike | None, n_rows: int | Shape, name: str) -> Array:
+    """Return the weights of the rows as flat float64; `NO_WEIGHT` for None.
+
+    ``n_rows`` is their number, or the shape of the weights.
+    """
+    if sample_weight is None:
+        return NO_WEIGHT
+    shape = n_rows if isinstance(n_rows, tuple) else (n_rows,)
+    weight = arrays.as_float_array(sample_weight, name, dtype=FLOAT64)
+    check_shape(weight, shape, name)
+    weight = weight.reshape(-1)
+    i = int(_first_bad_weight(weight))
+    if i >= 0:
+        where = _in_row(i, shape)
+        raise ValueError(f"{name} must be finite and not negative, got {weight[i]}{where}")
+    if weight.size and not weight.any():
+        raise ValueError(f"{name} must not be all zero, got {weight.size} zeros")
+    return weight
+
+
+def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[Any]) -> Array:
+    """Return one weight per class in ``dtype``; an empty array for None."""
+    if weight is None:
+        return np.empty(0, dtype)
+    array = arrays.as_float_array(weight, "weight", dtype=dtype)
+    check_shape(array, (n_classes,), "weight")
+    k = int(_first_bad_weight(array))
+    if k >= 0:
+        raise ValueError(f"weight must be finite and not negative, got {array[k]} for class {k}")
+    return array
+
+
+def unit_scale(weight: Array) -> Array:
+    """Return ``weight`` times the power of two that brings the largest weight near 1.
+
+    A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
+    loss times 1e-50 or 1e50 would be lost, and a sum of weights of 1e308 would be infinite.
+    """
+    if not weight.size:
+        return weight
+    with np.errstate(under="ignore"):  # negligible beside the largest weight
+        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
+    return scaled
