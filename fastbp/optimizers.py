@@ -1,4 +1,4 @@
-"""How a step of training uses the gradient: gradient descent with momentum, and Adam."""
+"""How a training step uses the gradient: gradient descent with momentum, and Adam."""
 
 from __future__ import annotations
 
@@ -7,23 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp._checks.arrays import as_real
+from fastbp._checks.scalars import as_real
 from fastbp.backprop.state import StepOptions
-
-
-def check_epsilon(update: StepOptions, dtype: np.dtype[Any]) -> None:
-    """Refuse an Adam whose epsilon would be 0, or nearly, in ``dtype``."""
-    smallest = np.finfo(dtype).tiny
-    if update.is_adam and update.epsilon < smallest:
-        raise ValueError(
-            f"epsilon must be at least {smallest:.3g}, to be above 0 in {dtype.name}, "
-            f"got {update.epsilon}"
-        )
-
-
-def _check(optimizer: SGD | Adam, name: str, low: float, high: float, closed: str) -> None:
-    value = as_real(getattr(optimizer, name), name, low=low, high=high, closed=closed)
-    object.__setattr__(optimizer, name, value)
 
 
 @dataclass(frozen=True)
@@ -43,12 +28,12 @@ class SGD:
     momentum : float
         From 0 to 1; 0 is plain gradient descent.
     nesterov : bool
-        Whether theta runs ahead to where the next gradient is taken.
+        Whether theta moves ahead to where the next gradient is taken.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is none, or out of range.
+        If a value is not a number, or out of range.
 
     References
     ----------
@@ -71,24 +56,9 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse numbers out of range."""
         _check(self, "learning_rate", 0.0, float("inf"), "right")
         _check(self, "momentum", 0.0, 1.0, "both")
-
-    def update(self, l2: float = 0.0, alpha: float = 0.0) -> StepOptions:
-        """Return what compiled code reads; ``l2`` and ``alpha`` as there."""
-        return StepOptions(
-            is_adam=False,
-            nesterov=bool(self.nesterov),
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            beta_2=0.0,
-            epsilon=0.0,
-            epsilon_is_corrected=False,
-            weight_decay=0.0,
-            l2=l2,
-            alpha=alpha,
-        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +86,7 @@ class Adam:
     Raises
     ------
     TypeError, ValueError
-        If a number is none, or out of range.
+        If a value is not a number, or out of range.
 
     References
     ----------
@@ -139,26 +109,50 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse numbers out of range."""
         _check(self, "learning_rate", 0.0, float("inf"), "right")
         _check(self, "beta_1", 0.0, 1.0, "left")
         _check(self, "beta_2", 0.0, 1.0, "left")
         _check(self, "epsilon", 0.0, float("inf"), "right")
         _check(self, "weight_decay", 0.0, float("inf"), "left")
 
-    def update(
-        self, l2: float = 0.0, alpha: float = 0.0, epsilon_is_corrected: bool = True
-    ) -> StepOptions:
-        """Return what compiled code reads; ``l2``, ``alpha``, ``epsilon_is_corrected`` as there."""
-        return StepOptions(
-            is_adam=True,
-            nesterov=False,
-            learning_rate=self.learning_rate,
-            momentum=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            epsilon_is_corrected=epsilon_is_corrected,
-            weight_decay=self.weight_decay,
-            l2=l2,
-            alpha=alpha,
+
+def step_options(
+    optimizer: SGD | Adam,
+    l2: float = 0.0,
+    alpha: float = 0.0,
+    epsilon_is_corrected: bool = True,
+) -> StepOptions:
+    """Return how a step of the compiled code uses the gradient; see `StepOptions`."""
+    if isinstance(optimizer, SGD):
+        beta_1, beta_2, epsilon, weight_decay = optimizer.momentum, 0.0, 0.0, 0.0
+    else:
+        beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
+        epsilon, weight_decay = optimizer.epsilon, optimizer.weight_decay
+    return StepOptions(
+        is_adam=isinstance(optimizer, Adam),
+        nesterov=isinstance(optimizer, SGD) and bool(optimizer.nesterov),
+        learning_rate=optimizer.learning_rate,
+        momentum=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        epsilon_is_corrected=epsilon_is_corrected,
+        weight_decay=weight_decay,
+        l2=l2,
+        alpha=alpha,
+    )
+
+
+def check_epsilon(options: StepOptions, dtype: np.dtype[Any]) -> None:
+    """Refuse an Adam whose epsilon is 0 or subnormal in ``dtype``."""
+    smallest = np.finfo(dtype).tiny
+    if options.is_adam and options.epsilon < smallest:
+        raise ValueError(
+            f"epsilon must be at least {smallest:.3g}, to be above 0 in {dtype.name}, "
+            f"got {options.epsilon}"
         )
+
+
+def _check(optimizer: SGD | Adam, name: str, low: float, high: float, closed: str) -> None:
+    value = as_real(getattr(optimizer, name), name, low=low, high=high, closed=closed)
+    object.__setattr__(optimizer, name, value)

@@ -36,6 +36,7 @@ from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import (
     FunctionPass,
     PassManager,
@@ -72,6 +73,9 @@ def _source_stamp() -> str:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
+
+# Whether NUMBA_DISABLE_JIT=1 has all kernels run as plain Python
+DISABLE_JIT = bool(config.DISABLE_JIT)
 
 SOURCE_STAMP = _source_stamp()
 
@@ -602,3 +606,24 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
         return dispatcher  # type: ignore[no-any-return]
     dispatcher._cache = _KernelCache(function)
     return dispatcher  # type: ignore[no-any-return]
+
+
+def _hold_compiler() -> None:
+    """Wait until no other thread compiles or loads a kernel, and let none begin.
+
+    Only the thread that forks lives on in the child: a lock that another thread holds would stay
+    locked there.
+    """
+    # Numba imports numpy.ma at the first call of a kernel, which holds a lock, too.  Imported with
+    # fastbp, it would take a seventh of the time.
+    import numpy.ma  # noqa: F401
+
+    global_compiler_lock.acquire()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_compiler,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

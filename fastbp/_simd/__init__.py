@@ -1,16 +1,15 @@
-"""Vector registers as values: the only package that writes LLVM IR.
+"""Vectors as values: the only room that writes LLVM IR.
 
-Numba has no vector type, and LLVM's own vectoriser gives up on short rows, on reductions (which it
-may not reorder) and on remainders.  Here a *lanes* value stands for one register's worth of
-numbers: ``VECTOR_BYTES`` of them, 16 float32 or 8 float64, or twice as many float64 where float32 is
-widened.  LLVM splits lanes that are wider than the machine's registers, so one source serves
-AVX-512, AVX2 and NEON, and since every operation and its order is written out, the bits are the
-same on all of them.
+Numba has no vector type.  LLVM's own vectoriser gives up on short rows, on reductions, which it may
+not reorder, and on remainders.  Here a *vector* is a value of ``VECTOR_BYTES`` bytes: 16 lanes of
+float32 or 8 of float64; a vector of float32 that is converted has 16 lanes of float64.  LLVM splits
+vectors that are wider than the machine's registers: one source serves AVX-512, AVX2 and NEON.
+Every operation and its order is written out, so the bits are the same on all of them.
 
-Each intrinsic is a plain Python function that states its meaning in NumPy (that body runs under
-``NUMBA_DISABLE_JIT=1``, with lanes as one-dimensional arrays) and, just above it, what it emits
-when compiled.  Like the kernels, primitives check nothing: ``load`` reads a whole register whatever
-the array's length.
+Each intrinsic is a Python function that states its meaning in NumPy, and runs so under
+``NUMBA_DISABLE_JIT=1`` with vectors as one-dimensional arrays.  Just above it stands the function
+that emits its LLVM IR.  Like the kernels, intrinsics check nothing: ``load`` reads a whole vector,
+whatever the array's length.
 """
 
 from fastbp._simd.arithmetic import (

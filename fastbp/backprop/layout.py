@@ -1,12 +1,11 @@
-"""Where everything lies: parameters in one flat vector, activations and errors in a workspace.
+"""Where each layer lies: parameters in one flat vector, units in a workspace.
 
-All parameters of a network live in one vector: the weights of every layer first, each matrix in C
-order, then the biases of every layer.  Offsets into that vector take the place of lists of arrays,
-so that one compiled specialisation per dtype serves every architecture, and an optimiser, a
-checkpoint or an L2 penalty (weights only: one slice) sees a single buffer.
+The vector of parameters holds the weights of every layer, each matrix in C order, then the biases
+of every layer.  Offsets into it replace lists of arrays: one compiled specialisation per dtype
+serves every architecture, and an optimizer, a checkpoint or a penalty sees a single vector.
 
-While a network is trained, its parameters lie in a second vector, in panel form: see
-``fastbp.kernels.products``.  So does, always, what a step knows of those before it.
+During training, the parameters lie in a second vector, in panel form: see
+``fastbp.kernels._matmul``.  The optimizer's state always lies in panel form.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,16 +22,16 @@ from fastbp.kernels.activation import ACTIVATIONS
 FloatArray = npt.NDArray[Any]
 IndexArray = npt.NDArray[np.intp]
 
-LINE = 16  # numbers in a cache line, of float32
+LINE = 16  # float32 elements of a cache line
 PAGE_BYTES = 4096
 
 
 class Layer(NamedTuple):
-    """Where one layer lies; of the input layer, only its units and its row stride count.
+    """Where a layer lies; the input layer has only units and a row stride.
 
-    Its weights and biases start at ``weight_at`` and ``bias_at`` of a flat vector.  In a workspace
-    for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, and its rows
-    are ``row_stride`` apart.  ``activation`` is a place in ``ACTIVATIONS``.
+    Weights and biases start at ``weight_at`` and ``bias_at`` of the flat vector.  In a workspace
+    for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, one row
+    every ``row_stride`` elements.  ``activation`` is an index of ``ACTIVATIONS``.
     """
 
     units: int
@@ -51,13 +50,13 @@ N_FIELDS = 6
 class Plan(NamedTuple):
     """Where the layers l = 0..L of a network lie; layer 0 is the input.
 
-    ``table`` (L+1, 6) holds a `Layer` in each row: what compiled code reads.
+    Row l of ``table`` (L+1, 6), which compiled code reads, is a `Layer`.
     """
 
     table: IndexArray
     n_weights: int
     n_parameters: int
-    n_hidden: int  # numbers a row takes in all hidden layers
+    n_hidden: int  # elements of a row of all hidden layers
 
     @property
     def sizes(self) -> list[int]:
@@ -110,7 +109,7 @@ def bias_views(plan: Plan, flat: FloatArray) -> tuple[FloatArray, ...]:
 
 
 class Panels:
-    """A vector laid out as the parameters, and one that holds the same in panel form.
+    """A vector laid out as the parameters, and the same vector in panel form.
 
     Attributes
     ----------
@@ -118,7 +117,7 @@ class Panels:
         As ``Plan.table``, for the vector in panel form.
     plan : Plan
     plain, numbers : ndarray
-        The two vectors.  Of the second, the numbers behind the last column of a panel are zero.
+        The two vectors.  In ``numbers``, elements behind the last column of a panel are zero.
     """
 
     def __init__(self, plan: Plan, plain: FloatArray, numbers: FloatArray | None = None) -> None:
@@ -141,18 +140,18 @@ class Panels:
             yield b, self.numbers[layer.bias_at : layer.bias_at + layer.units]
 
     def fill(self) -> None:
-        """Take the numbers of the plain vector over into panel form."""
+        """Copy the plain vector to panel form."""
         for plain, panel in self._pairs:
             panel[:] = plain
 
     def write_back(self) -> None:
-        """Take them back."""
+        """Copy panel form back to the plain vector."""
         for plain, panel in self._pairs:
             plain[:] = panel
 
 
 def _whole(numbers: FloatArray) -> int:
-    """Size of an array, filled up to whole registers."""
+    """Elements of the whole vectors that hold an array."""
     return -(-len(numbers) // lane_count(numbers.dtype)) * lane_count(numbers.dtype)
 
 
@@ -174,12 +173,12 @@ def _panel_table(plan: Plan, dtype: np.dtype[Any]) -> tuple[IndexArray, int]:
 
 
 def as_panels(plan: Plan, plain: FloatArray, numbers: FloatArray) -> None:
-    """Write the numbers of a vector laid out as the parameters to one in panel form."""
+    """Copy a vector laid out as the parameters to one in panel form."""
     Panels(plan, plain, numbers).fill()
 
 
 def as_plain(plan: Plan, numbers: FloatArray) -> FloatArray:
-    """Return the numbers of a vector in panel form, laid out as the parameters."""
+    """Return a vector in panel form, laid out as the parameters."""
     plain = np.empty(plan.n_parameters, numbers.dtype)
     Panels(plan, plain, numbers).write_back()
     return plain
@@ -188,12 +187,12 @@ def as_plain(plan: Plan, numbers: FloatArray) -> FloatArray:
 def aligned(n: int, dtype: npt.DTypeLike, page_offset: int = 0) -> FloatArray:
     """Allocate ``n`` zeros that start at a cache line, and a margin behind them.
 
-    Zeros, because lanes behind the last column take part in sums (and are then dropped): what
-    happens to lie in fresh memory may be subnormal, and those are slow.
+    Fresh memory may hold subnormal numbers, and lanes behind the last column take part in sums
+    before they are dropped: zeros keep these sums fast.
 
-    They start ``page_offset`` bytes into a page of 4096.  Two arrays that are written and read side
-    by side want different ones: addresses that agree in their last 12 bits look the same to the
-    processor for a moment, and loads wait for stores that they have nothing to do with.
+    The first element lies ``page_offset`` bytes into a page of 4096.  Arrays that are used side by
+    side need different offsets: a load waits for an earlier store whose address has the same last
+    12 bits.
     """
     dtype = np.dtype(dtype)
     memory = np.zeros(n + MARGIN + PAGE_BYTES // dtype.itemsize, dtype)
@@ -202,6 +201,6 @@ def aligned(n: int, dtype: npt.DTypeLike, page_offset: int = 0) -> FloatArray:
 
 
 def multiply_adds(plan: Plan, rows: int, passes: int) -> int:
-    """Count what ``rows`` rows cost: one pass forward, or the three passes of a training step."""
-    # A unit costs an exponential, worth some 20 multiply-adds; a row costs its bookkeeping.
+    """Estimate the cost of ``rows`` rows: a training step has three passes, prediction one."""
+    # An exponential per unit costs about 20 multiply-adds, the bookkeeping of a row about 500.
     return rows * passes * (plan.n_weights + 20 * sum(plan.sizes) + 500)

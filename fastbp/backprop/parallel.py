@@ -7,6 +7,7 @@ from the step before, then blocks that others have not begun.  Who takes which c
 sum is made whole, in one order, by one thread.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from fastbp._compile import inlined, kernel
@@ -45,6 +46,7 @@ from fastbp.backprop.tasks import DIVERGED, DONE, ENTERED, OPEN, take, weight_bl
 from fastbp.backprop.totals import (
     add_batch,
     add_penalty,
+    batch_sums,
     batch_weight,
     mark_correct_rows,
     square_block,
@@ -278,11 +280,14 @@ def _run_steps(net, target, data, batches, options, work, tasks, totals):
 
 @inlined
 def _end_first_phase(target, data, batch, work, totals, scratch):
-    """Add the batch to the totals; return whether the step goes on."""
-    weight, is_finite = add_batch(flat(totals), work, data.row_weight, batch, scratch)
-    put(target.batch_weight, 0, weight)
+    """Add the batch to the totals; return False where training stops: the loss is not finite."""
+    loss, correct = batch_sums(work.loss, work.correct, batch.n, scratch)
     if target.gradient is None:
-        return is_finite
+        if not math.isfinite(loss):
+            return False
+    weight = batch_weight(data.row_weight, batch, scratch)
+    add_batch(flat(totals), loss, correct, weight, batch.n)
+    put(target.batch_weight, 0, weight)
     return True
 
 

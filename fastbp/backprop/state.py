@@ -20,24 +20,24 @@ from fastbp.backprop.layout import (
 from fastbp.kernels._gradient import MARGIN
 from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING_VECTORS
 
-# Rows of weights whose squares are summed together: a tile of the widest registers
+# Rows of weights whose squares make one sum: blocks of weights are cut at multiples of it
 SQUARED_ROWS = 7
 
 
 def _second_level_cache() -> int:
-    """Bytes of a core's second-level cache; where nothing tells, those of most processors."""
+    """Bytes of a core's second-level cache; 1 MiB where the system does not say."""
     try:
         return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 2**20
     except (AttributeError, ValueError, OSError):
         return 2**20
 
 
-# Half of it holds packed rows; weights, errors and results pass through the other half.
+# Packed rows take half of the second-level cache; weights, errors and results use the rest.
 PACKED_BYTES = _second_level_cache() // 2
 
 
 class SparseRows(NamedTuple):
-    """Sparse rows: row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]."""
+    """Row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]."""
 
     starts: IndexArray
     columns: IndexArray
@@ -45,17 +45,16 @@ class SparseRows(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What is learnt from: ``labels`` (n,) or ``targets`` (n, K).
+    """Rows with ``labels`` (n,) or ``targets`` (n, K).
 
-    Where rows are sparse, ``x`` has none, only their length.  What is None is left out of the
-    compiled code.
+    With sparse rows, ``x`` has shape (0, n_features).  Compiled code leaves out what is None.
     """
 
     x: FloatArray
     sparse: SparseRows | None
     labels: IndexArray | None
     targets: FloatArray | None
-    row_weight: npt.NDArray[np.float64]  # (n,), or (0,): every row weighs 1
+    row_weight: npt.NDArray[np.float64]  # (n,), or (0,) if every row weighs 1
 
 
 class StepOptions(NamedTuple):
@@ -77,7 +76,7 @@ class StepOptions(NamedTuple):
 
 
 class OptimizerState(NamedTuple):
-    """What a step keeps for the next one; vectors in panel form."""
+    """What a step keeps for the next one; its vectors are in panel form."""
 
     velocity: FloatArray  # v; for Adam, the first moment
     second_moment: FloatArray | None  # for Adam
@@ -89,8 +88,8 @@ class Workspace(NamedTuple):
 
     capacity: int
     packed: FloatArray | None  # (n_threads, size): packed rows of large products
-    waiting: FloatArray | None  # (n_threads, size): a batch's sums that wait for their neighbours
-    x: FloatArray  # the rows gathered, ``row_stride`` of layer 0 apart
+    waiting: FloatArray | None  # (n_threads, size): block sums that wait for their neighbours
+    x: FloatArray  # gathered rows, one every ``row_stride`` of layer 0
     hidden: FloatArray  # activations of the hidden layers
     delta: FloatArray  # errors of the hidden layers
     z: FloatArray  # (capacity, K) logits
@@ -100,8 +99,8 @@ class Workspace(NamedTuple):
     row_weight: npt.NDArray[np.float64]
     loss: FloatArray  # (capacity,)
     correct: npt.NDArray[np.float64]  # (capacity,): the row's weight, or 0
-    weight: npt.NDArray[np.float64]  # (1,): of all rows of the batch
-    # (layers, pieces): sums of the squares of ``SQUARED_ROWS`` rows of weights, for the penalty
+    weight: npt.NDArray[np.float64]  # (1,): the sum of the weights of the batch's rows
+    # (layers, blocks): sums of the squares of ``SQUARED_ROWS`` rows of weights, for the penalty
     squares: npt.NDArray[np.float64] | None
 
 
@@ -111,7 +110,7 @@ def make_data(
     targets: FloatArray | None,
     row_weight: npt.NDArray[np.float64],
 ) -> Data:
-    """Put what there is in its place; sparse rows come as (no rows, starts, columns, values)."""
+    """Make `Data`; sparse rows are a tuple (empty x, starts, columns, values)."""
     if isinstance(x, tuple):
         return Data(x[0], SparseRows(*x[1:]), labels, targets, row_weight)
     return Data(x, None, labels, targets, row_weight)
@@ -148,7 +147,7 @@ def n_rows(data: Data) -> int:
 
 
 def forget(state: OptimizerState) -> None:
-    """Start over: no velocity, no moments, no update made."""
+    """Set velocity, moments and the number of updates to zero."""
     for array in state:
         if array is not None:
             array[:] = 0
@@ -157,7 +156,7 @@ def forget(state: OptimizerState) -> None:
 def make_workspace(
     plan: Plan, data: Data, capacity: int, n_threads: int = 1, with_penalty: bool = False
 ) -> Workspace:
-    """Allocate what a step on up to ``capacity`` rows of ``data`` writes."""
+    """Allocate the workspace of a step on up to ``capacity`` rows of ``data``."""
     dtype = data.x.dtype
     n_classes = plan.sizes[-1]
     n_hidden = capacity * plan.n_hidden
@@ -186,7 +185,7 @@ def make_workspace(
 
 
 def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:
-    """Numbers that a thread packs at a time; 0 where all is small, and no sums wait."""
+    """Elements that a thread packs at a time; 0 where nothing is packed and no sums wait."""
     widest = max(plan.sizes)
     is_wide = widest >= PACKED_COLUMNS and capacity >= PACKED_ROWS
     if capacity <= K_BLOCK and not is_wide:

@@ -4,8 +4,6 @@ Sums over a batch's rows are cut into blocks, as the gradients are, and the sums
 added in a binary tree: neighbours first, then neighbouring pairs.
 """
 
-import math
-
 from fastbp._compile import inlined
 from fastbp._simd import at, flat, offset, put, stack_row
 from fastbp.backprop.state import SQUARED_ROWS
@@ -97,16 +95,13 @@ def batch_sums(loss, correct, n, scratch):
 
 
 @inlined
-def add_batch(totals, work, row_weight, batch, scratch):
-    """Add a batch to the epoch's totals; return its weight, and whether its loss is finite."""
-    loss, correct = batch_sums(work.loss, work.correct, batch.n, scratch)
-    weight = batch_weight(row_weight, batch, scratch)
+def add_batch(totals, loss, correct, weight, n):
+    """Add the sums of a batch of n rows to the epoch's totals."""
     put(totals, LOSS, at(totals, LOSS) + loss)
     put(totals, CORRECT, at(totals, CORRECT) + correct)
     put(totals, WEIGHT, at(totals, WEIGHT) + weight)
     if weight > 0.0:
-        put(totals, COST, at(totals, COST) + batch.n * (loss / weight))
-    return weight, math.isfinite(loss)
+        put(totals, COST, at(totals, COST) + n * (loss / weight))
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""The steps of a fit, as scikit-learn's callbacks see them."""
+"""The tasks of a fit that scikit-learn's callbacks follow: epochs, or iterations of L-BFGS."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import copy
 from typing import Any
 
 
-class Tasks:
-    """Subtasks of ``fit``: the epochs, or the iterations of L-BFGS."""
+class CallbackTasks:
+    """Subtasks of ``fit``, one after another.
+
+    Attributes
+    ----------
+    n_ended : int
+        Tasks that have ended.
+    is_open : bool
+        Whether a task has begun and not ended.
+    """
 
     def __init__(self, estimator: Any, context: Any, name: str, X: Any, y: Any, metadata: Any):
         self._context = context
@@ -23,7 +31,7 @@ class Tasks:
         self.is_open = False
 
     def _fitted_attributes(self) -> dict[str, Any]:
-        """Make a copy of the estimator predict as it would now; few callbacks ask for it."""
+        """Return what a copy of the estimator needs to predict as it would now."""
         network = copy.copy(self._arguments["estimator"]._network)
         return {
             "_network": network,
@@ -32,12 +40,13 @@ class Tasks:
         }
 
     def begin(self) -> None:
+        """Tell the callbacks that a task begins."""
         self._task = self._context.subcontext(task_name=self._name)
         self._task.call_on_fit_task_begin(**self._arguments)
         self.is_open = True
 
     def end(self) -> bool:
-        """Tell the callbacks; return whether one of them wants no more."""
+        """Tell the callbacks that it ends; return whether one of them ends the fit."""
         self.n_ended += 1
         self.is_open = False
         return bool(self._task.call_on_fit_task_end(**self._arguments))

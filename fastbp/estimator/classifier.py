@@ -12,14 +12,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
-from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import kernels
-from fastbp._checks.arrays import as_real
+from fastbp._checks.scalars import as_real
 from fastbp.estimator import file as classifier_file
-from fastbp.estimator import lbfgs
-from fastbp.estimator.callbacks import Tasks
+from fastbp.estimator.callbacks import CallbackTasks
 from fastbp.estimator.data import (
     as_data,
     as_hidden_sizes,
@@ -31,14 +29,15 @@ from fastbp.estimator.data import (
     validated,
     weigh_classes,
 )
-from fastbp.estimator.epochs import NOT_FINITE, fit_epochs, new_schedule
+from fastbp.estimator.epochs import fit_epochs, new_schedule
+from fastbp.estimator.lbfgs import fit_lbfgs
 from fastbp.network import Network
 from fastbp.optimizers import check_epsilon
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from fastbp._files.atomic import StrPath
+    from fastbp._atomic import StrPath
 
     Array = NDArray[Any]
 
@@ -355,12 +354,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         metadata = None if given_weight is None else {"sample_weight": given_weight}
         context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
         name = "lbfgs-iter" if self.solver == "lbfgs" else "epoch"
-        tasks = Tasks(self, context, name, X, y, metadata)
+        tasks = CallbackTasks(self, context, name, X, y, metadata)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(network, X, labels, row_weight, tasks)
+            data = as_data(X.astype(np.float64, copy=False), labels, row_weight)
+            fit_lbfgs(self, network, data, tasks)
         else:
-            fit_epochs(self, network, X, labels, row_weight, held_out, tasks, incremental)
+            rows = X, labels, row_weight
+            fit_epochs(self, network, rows, held_out, tasks, incremental)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes=dict
         )
@@ -389,7 +390,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         refuse_masks(**dict(zip(("X_val", "y_val", "sample_weight_val"), validation, strict=True)))
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = validated(
-            *(self, X, y),
+            self,
+            X,
+            y,
             accept_sparse="csr",
             dtype=(np.float64, np.float32) if first else self.coefs_[0].dtype,
             order="C",
@@ -413,7 +416,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             nothing, fraction = np.empty((len(labels), 0)), self.validation_fraction
             hold_out(nothing, labels, row_weight, len(classes), fraction, np.random.RandomState(0))
         if self.solver != "lbfgs":
-            check_epsilon(new_schedule(self).update(self.alpha), X.dtype)
+            check_epsilon(new_schedule(self).options(self.alpha), X.dtype)
         if not first and not all(np.isfinite(p).all() for p in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "coefs_ and intercepts_ must be finite, got some that are infinite or NaN"
@@ -444,41 +447,6 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self.best_loss_ = self.best_validation_score_ = None
         self.validation_scores_ = self.validation_loss_curve_ = None
         self._no_improvement_count = 0
-
-    def _fit_lbfgs(
-        self, network: Network, X: Any, labels: Array, row_weight: Array, tasks: Tasks
-    ) -> None:
-        data = as_data(X.astype(np.float64, copy=False), labels, row_weight)
-        tasks.begin()
-
-        def end_iteration(parameters: Array) -> None:
-            network.parameters[:] = parameters
-            if tasks.end():
-                raise StopIteration
-            if tasks.n_ended < self.max_iter:
-                tasks.begin()
-
-        result = lbfgs.minimize(
-            *(network.plan, data, network.parameters.astype(np.float64)),
-            alpha=self.alpha,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
-            callback=end_iteration,
-        )
-        if tasks.is_open:
-            tasks.end()
-        if not np.isfinite(result.x).all():
-            raise ValueError(NOT_FINITE)
-        network.parameters[:] = result.x
-        if self.verbose:
-            print(f"{result.nit} iterations, {result.nfev} evaluations, loss = {result.fun:.8f}")
-        self.loss_ = self.best_loss_ = float(result.fun)
-        # a callback that ends the fit leaves nothing to warn of
-        stopped = result.status == 99
-        self.n_iter_ = (
-            result.nit if stopped else _check_optimize_result("lbfgs", result, self.max_iter)
-        )
 
     # Predicting
 

@@ -6,69 +6,99 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.backprop import layout, state
+from fastbp.estimator.callbacks import CallbackTasks
+from fastbp.estimator.epochs import NOT_FINITE
+from fastbp.network import Network
 from fastbp.training.differentiate import Differentiator
+from fastbp.training.history import DivergenceError, History
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Vector = NDArray[np.float64]
+    Cost = Callable[[Vector], tuple[float, Vector]]
 
-def minimize(
-    plan: layout.Plan,
-    data: state.Data,
-    start: NDArray[np.float64],
-    *,
-    alpha: float,
-    tol: float,
-    max_iter: int,
-    max_fun: int,
-    callback: Callable[[NDArray[np.float64]], object] | None,
-) -> Any:
-    """Minimise the mean cross-entropy plus ``0.5 alpha / weight ||W||^2`` from ``start``.
+
+def fit_lbfgs(classifier: Any, network: Network, data: state.Data, tasks: CallbackTasks) -> None:
+    """Minimise mean cross-entropy + 0.5 alpha / weight ||W||^2, with the weight of all rows.
 
     Parameters
     ----------
-    plan, data
-        Layout, and rows of float64: L-BFGS divides differences of gradients, which in float32 hold
-        few digits.
-    start : (n_parameters,) float64
-    alpha : float
-        Divided by the rows' total weight.
-    tol : float
-        Largest entry of the gradient at which to stop.  The relative decrease of the cost at which
-        to stop is SciPy's own, or ``1e-4 * tol`` if that is less.
-    max_iter, max_fun : int
-        Iterations, and evaluations of the cost.
-    callback : callable or None
-        Called with the parameters after each iteration; may raise StopIteration.
+    classifier : MLPClassifier
+        Its fitted attributes are written.
+    network : Network, updated
+    data : Data
+        Of float64: L-BFGS divides differences of gradients, which in float32 have few digits.
+    tasks : CallbackTasks
+        An iteration each.
 
-    Returns
-    -------
-    scipy.optimize.OptimizeResult
+    Raises
+    ------
+    DivergenceError
+        If the loss or a parameter ends infinite or NaN; the network keeps its last finite
+        parameters.
     """
-    from scipy.optimize import minimize as scipy_minimize
+    from scipy.optimize import minimize
 
-    n = state.n_rows(data)
-    differentiate = Differentiator(plan, data)
+    history = History()
+    cost = _penalized(network._plan, data, classifier.alpha, classifier.n_threads)
+
+    def end_iteration(intermediate_result: Any) -> None:
+        if np.isfinite(intermediate_result.x).all():
+            network.parameters[:] = intermediate_result.x
+            history.loss.append(float(intermediate_result.fun))
+        if tasks.end():
+            raise StopIteration
+        if tasks.n_ended < classifier.max_iter:
+            tasks.begin()
+
+    tasks.begin()
+    result = minimize(
+        cost,
+        network.parameters.astype(np.float64),
+        method="L-BFGS-B",
+        jac=True,
+        callback=end_iteration,
+        options={
+            "maxiter": classifier.max_iter,
+            "maxfun": classifier.max_fun,
+            "gtol": classifier.tol,
+            # the relative decrease of the cost: SciPy's own, or less for a small tol
+            "ftol": min(2.220446049250313e-09, 1e-4 * classifier.tol),
+        },
+    )
+    if tasks.is_open:
+        tasks.end()
+    if not (np.isfinite(result.x).all() and np.isfinite(result.fun)):
+        error = DivergenceError(NOT_FINITE, epoch=len(history) + 1)
+        error.history = history
+        raise error
+    network.parameters[:] = result.x
+    if classifier.verbose:
+        print(f"{result.nit} iterations, {result.nfev} evaluations, loss = {result.fun:.8f}")
+    classifier.loss_ = classifier.best_loss_ = float(result.fun)
+    was_stopped = result.status == 99  # by a callback, which is nothing to warn of
+    classifier.n_iter_ = (
+        result.nit if was_stopped else _check_optimize_result("lbfgs", result, classifier.max_iter)
+    )
+
+
+def _penalized(plan: layout.Plan, data: state.Data, alpha: float, n_threads: int | None) -> Cost:
+    """Return a function of the parameters: cost and gradient."""
+    differentiate = Differentiator(plan, data, n_threads)
     parameters = state.make_parameters(plan, np.float64)
     grad = np.empty(plan.n_parameters)
-    l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else n)
+    l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else state.n_rows(data))
     weights = slice(0, plan.n_weights)
 
-    def cost(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def cost(theta: Vector) -> tuple[float, Vector]:
         parameters[:] = theta
         loss = differentiate(parameters, grad)
         w = parameters[weights]
         grad[weights] += l2 * w
         return loss + 0.5 * l2 * float(np.square(w).sum()), grad.copy()
 
-    options = {
-        "maxiter": max_iter,
-        "maxfun": max_fun,
-        "gtol": tol,
-        "ftol": min(2.220446049250313e-09, 1e-4 * tol),
-    }
-    return scipy_minimize(
-        cost, start, method="L-BFGS-B", jac=True, options=options, callback=callback
-    )
+    return cost

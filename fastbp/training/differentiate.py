@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.backprop import layout, parallel, state, tasks, totals
-from fastbp.training import threads
-
-# Another thread takes part for each so many multiply-adds.
-PER_THREAD = 4_000_000
+from fastbp.training import cpus, threads
+from fastbp.training.run import MULTIPLY_ADDS_PER_THREAD
 
 
 class Differentiator:
@@ -23,8 +21,8 @@ class Differentiator:
 
     def __init__(self, plan: layout.Plan, data: state.Data, n_threads: int | None = None) -> None:
         n = state.n_rows(data)
-        useful = 1 + layout.multiply_adds(plan, n, passes=3) // PER_THREAD
-        self._n_threads = min(n_threads or threads.default_threads(), useful)
+        cost = layout.multiply_adds(plan, n, passes=3)
+        self._n_threads = cpus.n_useful(n_threads, cost, MULTIPLY_ADDS_PER_THREAD)
         self._table, self._data = plan.table, data
         self._batch = parallel.Batches(np.arange(n, dtype=np.intp), n, 0, 1)
         self._work = state.make_workspace(plan, data, n, self._n_threads)

@@ -1,131 +1,169 @@
-"""The epochs of one call to `Network.fit`: order, steps, validation, history and checkpoints."""
+"""The epochs of one call of ``fit``: steps, what a model does around them, and checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from fastbp._files.checkpoint import Checkpoint, Position, Resumed
 from fastbp.backprop import state
+from fastbp.training.history import DivergenceError, History
+from fastbp.training.progress import Progress
 from fastbp.training.random import shuffle
-from fastbp.training.run import DivergenceError, History, Progress, Run
+from fastbp.training.run import Run
 
 Entry = dict[str, float]
 
 
-class _At(NamedTuple):
-    """Epochs done, whether the next one has begun, and whether training is to stop.
+class Hooks(NamedTuple):
+    """What a model does around the steps of each epoch; epochs are numbered from 1 on."""
 
-    Replaced in one assignment: Ctrl-C finds the old state or the new one.
-    """
+    # Given its number, write the order of the rows; return how steps use the gradient.
+    begin: Callable[[int, npt.NDArray[np.intp]], state.StepOptions]
+    # Return what is measured after the epoch, by its names in `History`.
+    measure: Callable[[], Entry]
+    # Given the epoch's number and values, return whether training ends.
+    end: Callable[[int, Entry], bool]
 
-    done: int
-    has_begun: bool
-    ended: bool
+
+class _Place(NamedTuple):
+    """Where training is.  Replaced in one assignment: Ctrl-C finds the old place or the new one."""
+
+    done: int  # epochs
+    has_begun: bool  # the next epoch
+    has_ended: bool  # by its hook
 
 
-class Fitting:
-    """Training for some epochs, from the beginning or from where a checkpoint left off.
+class Epochs:
+    """Training for some epochs, from the beginning or from a checkpoint.
 
     Parameters
     ----------
-    run, update
-        What makes the steps, and how they use the gradient.
-    seed : int or None
-        Decides the order of the rows in each epoch; None leaves it as it is.
-    epoch : int
-        Epochs that the network has been trained for before.
-    validate : callable
-        Returns what is measured after an epoch.
-    end_epoch : callable
-        Called with the values of each epoch; returns whether to stop.
-    checkpoint : Checkpoint or None
-        Saved as often as it says, and whenever training ends, but for divergence.
+    run : Run
+        What makes the steps.
+    hooks : Hooks
+    first_epoch : int
+        Epochs of earlier calls.
+    checkpoint : Checkpoint, optional
+        Saved as often as it says, and when training ends, except by divergence.
+
+    Attributes
+    ----------
+    history : History
     """
 
     def __init__(
         self,
         run: Run,
-        update: state.StepOptions,
-        seed: int | None,
-        epoch: int,
-        validate: Callable[[], Entry],
-        end_epoch: Callable[[Entry], bool],
-        checkpoint: Checkpoint | None,
+        hooks: Hooks,
+        first_epoch: int = 0,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        self._run, self._update, self._seed = run, update, seed
-        self._first_epoch = epoch
-        self._validate, self._end_epoch = validate, end_epoch
-        self._checkpoint = checkpoint
-        self._history = History()
-        self._at = _At(0, False, False)
+        self._run, self._hooks = run, hooks
+        self._first_epoch, self._checkpoint = first_epoch, checkpoint
+        self._place = _Place(0, False, False)
         self._saved: Position | None = None
+        self.history = History()
 
-    def resume(self, resumed: Resumed) -> None:
-        """Go on from there; the network's arrays have been put back by then."""
-        position = resumed.position
-        self._first_epoch, self._history = position.first_epoch, resumed.history
+    def resume(self, resumed: Resumed) -> int:
+        """Put back what a checkpoint holds; return how many epochs are done in all calls."""
+        run, position = self._run, resumed.position
+        run.learner.put_back(resumed.parameters, resumed.memory)
         if position.step:
-            self._run.begin(position.step, position.totals, resumed.start, position.seconds)
-        self._at = _At(position.done, position.step > 0, position.ended)
+            run.resume(position.step, position.totals, position.seconds, resumed.start)
+        self.history = resumed.history
+        self._first_epoch = position.first_epoch
+        self._place = _Place(position.done, position.step > 0, position.ended)
         self._saved = position
+        return position.first_epoch + position.done
 
-    def train(self, epochs: int, shown: Progress) -> History:
-        """Train until that many epochs are done."""
-        if self._saved is not None:
-            shown.steps(self._saved.done * self._run.n_steps + self._saved.step)
+    def train(self, epochs: int, show: bool = False) -> History:
+        """Train until ``epochs`` are done; ``show`` the progress."""
+        length = self._run.steps_per_epoch
         try:
-            self._save()
-            while self._at.done < epochs and not self._at.ended:
-                self._train_epoch(shown)
-            self._save()
-        except DivergenceError as error:
-            error.history = self._history
-            raise
+            with Progress(show, self._first_epoch + epochs, epochs * length) as progress:
+                if self._saved is not None:
+                    progress.steps(self._saved.done * length + self._saved.step)
+                self._save()
+                while self._place.done < epochs and not self._place.has_ended:
+                    self._train_epoch(progress)
+                self._save()
         except BaseException as error:
             if not self._run.is_lost:
-                try:
-                    self._save()
-                except OSError as reason:
-                    error.add_note(f"the last checkpoint is an older one: {reason}")
+                self._save_after(error)
+            elif isinstance(error, DivergenceError):
+                error.history = self.history
             raise
-        return self._history
+        return self.history
 
-    def _train_epoch(self, shown: Progress) -> None:
-        run, done = self._run, self._at.done
+    def _train_epoch(self, progress: Progress) -> None:
+        run, hooks, done = self._run, self._hooks, self._place.done
         number = self._first_epoch + done + 1
-        if self._seed is not None:
-            shuffle(self._seed, number, run.order)
-        if not self._at.has_begun:
+        options = hooks.begin(number, run.order)
+        if not self._place.has_begun:
             run.begin()
-            self._at = _At(done, True, False)
-        before = done * run.n_steps
-        while True:
-            until = run.n_steps
-            if self._checkpoint is not None:
-                until = self._checkpoint.next_step(before + run.step, run.n_steps) - before
-            run.advance(number, self._update, shown, until)
-            if run.step == run.n_steps:
-                break
+            self._place = _Place(done, True, False)
+        is_due = self._make_steps(number, options, progress)
+        entry = run.entry() | hooks.measure()
+        self.history.append(entry)
+        progress.epoch(number, entry)
+        self._place = _Place(done + 1, False, hooks.end(number, entry))
+        if is_due:
             self._save()
-        loss, correct, weight, _ = run.totals.tolist()
-        entry = {"loss": loss / weight, "accuracy": correct / weight, "time": run.seconds}
-        entry |= self._validate()
-        self._history.append(entry)
-        shown.epoch(number, entry)
-        self._at = _At(done + 1, False, self._end_epoch(entry))
-        if until == run.n_steps:
+
+    def _make_steps(self, number: int, options: state.StepOptions, progress: Progress) -> bool:
+        """Make the rest of an epoch's steps; return whether a checkpoint is due after the last."""
+        run = self._run
+        last, before = run.steps_per_epoch, self._place.done * run.steps_per_epoch
+        while True:
+            until = last
+            if self._checkpoint is not None:
+                until = self._checkpoint.next_step(before + run.step, last) - before
+            run.advance(number, options, progress, min(until, last))
+            if run.step == last:
+                return until == last
             self._save()
 
     def _save(self) -> None:
-        """Save where training is, unless that has been done."""
+        """Save where training is, unless the last checkpoint says the same."""
         if self._checkpoint is None:
             return
-        run, (done, has_begun, ended) = self._run, self._at
-        step, totals, seconds = 0, [0.0] * 4, 0.0
+        run, (done, has_begun, has_ended) = self._run, self._place
+        step, totals, seconds = 0, [0.0] * len(run.totals), 0.0
         if has_begun:
             step, totals, seconds = run.step, run.totals.tolist(), run.seconds
-        position = Position(self._first_epoch, done, step, totals, seconds, ended)
+        position = Position(self._first_epoch, done, step, totals, seconds, has_ended)
         if position != self._saved:
-            self._checkpoint.save(run, position, self._history)
+            self._checkpoint.save(run, position, self.history)
             self._saved = position
+
+    def _save_after(self, error: BaseException) -> None:
+        try:
+            self._save()
+        except OSError as reason:
+            error.add_note(f"the last checkpoint is an older one: {reason}")
+
+
+def begin_epoch(
+    options: state.StepOptions, seed: int | None, number: int, order: npt.NDArray[np.intp]
+) -> state.StepOptions:
+    """Shuffle the rows, unless there is no seed; the options are those of every epoch."""
+    if seed is not None:
+        shuffle(seed, number, order)
+    return options
+
+
+def resumable(
+    checkpoint: Checkpoint, data: state.Data, batch_size: int, epochs: int, is_adam: bool
+) -> Resumed | None:
+    """Return what a checkpoint holds of a run of ``epochs``; None if there is no file."""
+    resumed = checkpoint.load(-(-state.n_rows(data) // batch_size), is_adam)
+    if resumed is not None and resumed.position.done > epochs:
+        raise ValueError(
+            f"epochs must be at least {resumed.position.done}, of which the checkpoint tells, "
+            f"got {epochs}"
+        )
+    return resumed

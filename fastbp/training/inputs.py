@@ -1,4 +1,4 @@
-"""What `Network` is given: layers, a seed, rows and labels, an optimizer, a file to save to."""
+"""The checks of what a model is given: layers, seed, rows and labels, optimizer, checkpoint."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp._checks.arrays import (
-    as_float_array,
-    as_int,
-    as_labels,
-    as_positive_int,
-    as_real,
-    as_row_weight,
-    as_targets,
-    is_plain,
-    unit_scale,
-)
+from fastbp._checks.arrays import as_float_array, is_plain
+from fastbp._checks.labels import as_labels_or_targets, as_sample_weight, unit_scale
+from fastbp._checks.scalars import as_int, as_positive_int, as_real
 from fastbp.backprop import passes, state
 from fastbp.optimizers import SGD, Adam
 
@@ -27,11 +19,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-# Numbers that are looked at at a time: Ctrl-C is seen in between.
-_PIECE = 1 << 26
+# Elements to check per compiled call: Ctrl-C takes effect between two calls.
+_ELEMENTS_PER_CALL = 1 << 26
 
 
 def as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the units of each layer."""
     if isinstance(layer_sizes, str) or not hasattr(layer_sizes, "__iter__"):
         raise TypeError(f"layer_sizes must be a sequence of integers, got {layer_sizes!r}")
     sizes = tuple(as_positive_int(n, f"layer_sizes[{q}]") for q, n in enumerate(layer_sizes))
@@ -40,10 +33,23 @@ def as_layer_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+def as_seed(seed: int) -> int:
+    """Return a key of the random numbers."""
+    number = as_int(seed, "seed", 0)
+    if number >= 2**64:
+        raise ValueError(f"seed must be an integer below 2**64, got {seed!r}")
+    return number
+
+
+def as_n_threads(n_threads: int | None) -> int | None:
+    """Return a number of threads; None stays None."""
+    return None if n_threads is None else as_positive_int(n_threads, "n_threads")
+
+
 def as_optimizer(
     optimizer: SGD | Adam | None, learning_rate: float | None, momentum: float | None
 ) -> SGD | Adam:
-    """Return an optimizer, from one of two ways to say it."""
+    """Return the optimizer, or the SGD that learning rate and momentum describe."""
     if optimizer is None:
         rate = 0.1 if learning_rate is None else learning_rate
         mu = 0.9 if momentum is None else as_real(momentum, "momentum", 0.0, 1.0, closed="left")
@@ -59,25 +65,18 @@ def as_optimizer(
     return optimizer
 
 
-def as_seed(seed: int) -> int:
-    number = as_int(seed, "seed", 0)
-    if number >= 2**64:
-        raise ValueError(f"seed must be an integer below 2**64, got {seed!r}")
-    return number
-
-
 def as_flat(values: ArrayLike, name: str, like: Array) -> Array:
-    """Return a vector laid out as the parameters are."""
+    """Return a vector laid out as the parameters ``like``."""
     array = as_float_array(values, name, dtype=like.dtype, ndim=1)
     if array.shape != like.shape:
         raise ValueError(f"{name} must have shape {like.shape}, got {array.shape}")
     return array
 
 
-def as_rows(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Array:
-    """Return rows of ``n_features`` numbers."""
+def as_samples(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Array:
+    """Return rows of ``n_features`` elements."""
     if is_plain(X) and X.dtype is dtype and X.ndim == 2 and X.shape[1] == n_features:
-        return X  # without the ceremony, which costs a row as much as its softmax
+        return X  # the checks below take as long as the forward pass of a row
     x = as_float_array(X, name, dtype=dtype, ndim=2)
     if x.shape[1] != n_features:
         raise ValueError(
@@ -95,17 +94,13 @@ def as_data(
     dtype: np.dtype[Any],
     names: tuple[str, str] = ("X", "y"),
 ) -> state.Data:
-    """Return what is to be learnt from, or to be compared with: at least one row."""
-    x = as_rows(X, layer_sizes[0], dtype, names[0])
+    """Return rows with their labels or targets, at least one."""
+    x = as_samples(X, layer_sizes[0], dtype, names[0])
     if len(x) == 0:
         raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
-    labels = targets = None
-    n_classes = layer_sizes[-1]
-    if _ndim(y) == 2:
-        targets = as_targets(y, (len(x), n_classes), dtype, names[1])
-    else:
-        labels = as_labels(y, len(x), n_classes, names[1])
-    row_weight = unit_scale(as_row_weight(sample_weight, len(x), "sample_weight"))
+    answers = as_labels_or_targets(y, (len(x), layer_sizes[-1]), dtype, names[1])
+    labels, targets = (answers, None) if answers.ndim == 1 else (None, answers)
+    row_weight = unit_scale(as_sample_weight(sample_weight, len(x), "sample_weight"))
     return state.make_data(x, labels, targets, row_weight)
 
 
@@ -114,6 +109,7 @@ def as_validation(
     layer_sizes: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> state.Data | None:
+    """Return the rows to measure after each epoch, if there are any."""
     if validation_data is None:
         return None
     if not isinstance(validation_data, tuple | list):
@@ -127,12 +123,24 @@ def as_validation(
 
 def check_finite(x: Array) -> None:
     """Refuse rows to learn from that are not finite."""
-    rows = max(1, _PIECE // x.shape[1])
+    rows = max(1, _ELEMENTS_PER_CALL // x.shape[1])
     for first in range(0, len(x), rows):
-        piece = x[first : first + rows]
-        if not passes.all_finite(piece.reshape(-1)):
-            row, column = np.argwhere(~np.isfinite(piece))[0].tolist()
-            raise ValueError(f"X must be finite, got {piece[row, column]} in row {first + row}")
+        checked = x[first : first + rows]
+        if not passes.all_finite(checked.reshape(-1)):
+            row, column = np.argwhere(~np.isfinite(checked))[0].tolist()
+            raise ValueError(f"X must be finite, got {checked[row, column]} in row {first + row}")
+
+
+def check_parameters(parameters: Array) -> None:
+    """Refuse parameters to start from that are not finite."""
+    if not passes.all_finite(parameters):
+        raise ValueError("parameters must be finite, got some that are infinite or NaN")
+
+
+def check_callback(callback: Any) -> None:
+    """Refuse what cannot be called."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable or None, got {callback!r}")
 
 
 def check_checkpoint(path: Any, every: Any, resume: bool) -> int | None:
@@ -153,10 +161,3 @@ def check_checkpoint(path: Any, every: Any, resume: bool) -> int | None:
             "start over, remove it or give another one"
         )
     return None if every is None else as_positive_int(every, "checkpoint_every")
-
-
-def _ndim(y: ArrayLike) -> int:
-    try:
-        return np.ndim(y)
-    except ValueError:
-        return 1  # ragged: the check of labels says so
