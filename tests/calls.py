@@ -312,9 +312,9 @@ def adam_step(
     weight_decay=0.0,
     t=1,
 ):
-    rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
-    return Call(_adam_step, [grad], [param, first, second], (*rates, t))
+    options = kernels.AdamOptions(learning_rate, beta_1, beta_2, epsilon, weight_decay)
+    return Call(_adam_step, [grad], [param, first, second], (options, t))
 
 
-def _adam_step(grad, param, first, second, *rates):
-    kernels.adam_step(param, grad, first, second, *rates)
+def _adam_step(grad, param, first, second, options, t):
+    kernels.adam_step(param, grad, first, second, options, t)

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 import reference
+import trainings
 from hypothesis import settings
 
 # compiling takes as long as it takes, and the examples are the same in every run
@@ -24,6 +25,12 @@ needs_longdouble = pytest.mark.skipif(
 def dtype(request):
     """Each dtype that the kernels know."""
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def data():
+    """Rows and labels of small trainings."""
+    return trainings.small_data()
 
 
 def pytest_collection_modifyitems(config, items):

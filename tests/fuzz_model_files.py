@@ -122,7 +122,7 @@ class CheckpointFile:
         net = fastbp.Network([2, 3, 2], dtype="float64")
         data = state.make_data(self.X, self.y, None, np.empty(0))
         self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
-        self._facts = net.copies()[0]
+        self._facts = net._metadata(0)
 
     def save(self, path):
         def stop(network, epoch, entry):
@@ -224,8 +224,8 @@ def run(seconds, seed):
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path, again = os.path.join(place, "model"), os.path.join(place, "again")
         files = []
-        checkpoint = CheckpointFile()
-        for model, load in (*networks(), (checkpoint, checkpoint.load)):
+        saved = CheckpointFile()
+        for model, load in (*networks(), (saved, saved.load)):
             model.save(path)
             files.append((Path(path).read_bytes(), load))
             os.unlink(path)

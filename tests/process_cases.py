@@ -68,14 +68,10 @@ def fork_before_use(job):
 
 
 def fork_after_use(job):
+    """The child, and a child that exits as any program does."""
     assert job()
     assert threads._idle, "no pool"
     assert in_child(job)
-    assert job()
-
-
-def child_that_exits_as_any_program(job):
-    assert job()
     child = os.fork()
     if child == 0:
         assert job()
@@ -170,16 +166,13 @@ def fork_in_the_midst_of_a_fit(job):
 def fork_of_a_fork(job):
     assert in_child(lambda: in_child(job))
     assert job()
-    assert in_child(lambda: in_child(job))
     assert in_child(lambda: job() and in_child(job) and job())
     assert job()
 
 
 def fork_in_a_thread(job):
     """In the child, that thread is the main one."""
-    for first in (lambda: True, job):
-        assert first()
-        assert together(lambda: in_child(job), within=LIMIT) == [True]
+    assert together(lambda: in_child(job), within=LIMIT) == [True]
     answers = together(*[lambda: job() and in_child(job) and job()] * 3, within=LIMIT)
     assert answers == [True] * 3
 
@@ -257,11 +250,7 @@ def do_all(jobs):
 
 
 def exit_after_use(job):
-    assert job()
-
-
-def exit_in_a_thread(job):
-    """It ends the thread, not the process."""
+    """Also of a thread, which sys.exit ends alone."""
     assert job()
     thread = threading.Thread(target=sys.exit)
     thread.start()
@@ -286,13 +275,9 @@ def exit_with_a_handler_that_trains(job):
     atexit.register(lambda: job() or os._exit(1))
 
 
-def exit_while_a_daemon_trains(job):
-    in_background(job)
-    time.sleep(0.1)
-
-
-def exit_while_a_daemon_waits_for_a_run(job):
+def exit_while_daemons_train_and_wait(job):
     assert job()
+    in_background(job)
     in_background(lambda: threads.run(2, threading.Event().wait))
     time.sleep(0.1)
 
@@ -307,18 +292,19 @@ def exit_before_a_thread_has_trained(job):
 
 
 def main():
-    """Go through a case: ``<case> <argument> (<model> <digest>)...``.
+    """Go through cases: ``<cases> <argument> (<model> <digest>)...``.
 
     With each job in turn; those that have an argument take all jobs at once.
     """
-    name, argument, *words = sys.argv[1:]
+    names, argument, *words = sys.argv[1:]
     jobs = [Job(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
     if any(job.model == "classifier" for job in jobs):
         import fastbp.estimator.classifier  # noqa: F401 (a fork during an import has never worked)
-    case = globals()[name]
     print(time.time(), flush=True)
-    if argument:
-        case(jobs, argument)
-    else:
-        for job in jobs:
-            case(job)
+    for name in names.split(","):
+        case = globals()[name]
+        if argument:
+            case(jobs, argument)
+        else:
+            for job in jobs:
+                case(job)

@@ -50,7 +50,8 @@ class AdamOptimizer:
         # Its test comes to a beta_2 of 1, which fastbp.adam_step refuses: then nothing moves.
         root = math.sqrt(1 - self.rates[2] ** self.t) or 1.0
         for arrays in zip(params, grads, self.ms, self.vs, strict=True):
-            _step("adam_step", arrays, *self.rates, self.epsilon / root, 0.0, self.t)
+            options = kernels.AdamOptions(*self.rates, self.epsilon / root, 0.0)
+            _step("adam_step", arrays, options, self.t)
 
 
 def pytest_collection_finish(session):

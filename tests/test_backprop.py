@@ -13,6 +13,7 @@ from together import together
 from fastbp import SGD, Adam
 from fastbp.backprop import layout, parallel, passes, state, tasks
 from fastbp.kernels.activation import ACTIVATIONS
+from fastbp.optimizers import step_options
 
 #: No hidden layer, one to four of them, and sizes that no vector divides.
 ARCHITECTURES = [
@@ -35,12 +36,12 @@ STEP_ERROR = 40
 
 #: Ways to use a gradient.
 UPDATES = {
-    "sgd": SGD(0.03, 0.9).update(l2=0.01),
-    "nesterov": SGD(0.03, 0.9, nesterov=True).update(l2=0.01, alpha=0.5),
-    "adam": Adam(0.01).update(),
-    "adam, penalty": Adam(0.01, 0.8, 0.99, 1e-3).update(l2=0.01, alpha=0.5),
-    "adamw": Adam(0.01, weight_decay=0.1).update(),
-    "adam, epsilon first": Adam(0.01, epsilon=1e-3).update(epsilon_is_corrected=False),
+    "sgd": step_options(SGD(0.03, 0.9), l2=0.01),
+    "nesterov": step_options(SGD(0.03, 0.9, nesterov=True), l2=0.01, alpha=0.5),
+    "adam": step_options(Adam(0.01)),
+    "adam, penalty": step_options(Adam(0.01, 0.8, 0.99, 1e-3), l2=0.01, alpha=0.5),
+    "adamw": step_options(Adam(0.01, weight_decay=0.1)),
+    "adam, epsilon first": step_options(Adam(0.01, epsilon=1e-3), epsilon_is_corrected=False),
 }
 every_update = pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -72,7 +73,8 @@ class Problem:
         self.activation, self.with_penalty = activation, with_penalty
         self.plan = layout.make_plan(sizes, activation)
         size = self.plan.n_parameters
-        self.parameters, self.memory = layout.make_state(self.plan, dtype, with_second=adam)
+        self.parameters = state.make_parameters(self.plan, dtype)
+        self.memory = state.make_optimizer_state(self.plan, dtype, adam)
         self.panels = layout.Panels(self.plan, self.parameters)
         self.parameters[:] = rng.normal(scale=0.5, size=size)
         self.velocity = rng.normal(scale=0.01, size=size).astype(dtype)
@@ -112,7 +114,7 @@ class Problem:
         trainer.v_weights, trainer.v_biases = self._wide(self.velocity)
         if self.second is not None:
             trainer.second_weights, trainer.second_biases = self._wide(self.second)
-        trainer.n_steps = int(self.memory.n_steps[0])
+        trainer.n_steps = int(self.memory.n_updates[0])
         return trainer
 
     def _wide(self, flat):
@@ -149,27 +151,41 @@ class Problem:
         last = self.n_steps if last is None else last
         if update is None:
             # also a rate of 0, which nobody may ask for
-            update = SGD(momentum=momentum).update(l2)._replace(learning_rate=learning_rate)
+            update = step_options(SGD(momentum=momentum), l2)._replace(learning_rate=learning_rate)
         parts = tasks.make_weight_blocks(self.plan, n_threads)
         memory = [(self.velocity, self.memory.velocity)]
         if self.second is not None:
-            memory.append((self.second, self.memory.second))
+            memory.append((self.second, self.memory.second_moment))
         self.panels.fill()
         for plain, numbers in memory:
             layout.as_panels(self.plan, plain, numbers)
 
         def work():
-            parallel.train(
-                *(self.panels.table, self.data, self.order, self.panels.numbers, self.memory),
-                *(self.work, parts, n_blocks, n_threads, board, self.totals, first, last),
-                *(self.batch_size, update),
-            )
+            model = parallel.Model(self.panels.table, self.panels.numbers, self.memory)
+            batches = parallel.Batches(self.order, self.batch_size, first, last)
+            shared = parallel.Tasks(parts, n_blocks, n_threads, board)
+            parallel.train(model, self.data, batches, update, self.work, shared, self.totals)
 
         (team or (lambda call: call()))(work)
         self.panels.write_back()
         for plain, numbers in memory:
             plain[:] = layout.as_plain(self.plan, numbers)
         return int(board[tasks.DIVERGED])
+
+    def differentiate(self, grad, n_threads=1):
+        """Write the gradient over all rows; return the mean loss."""
+        n = len(self.order)
+        blocks, counters = (
+            tasks.make_weight_blocks(self.plan, n_threads),
+            tasks.make_counters(n_threads),
+        )
+        shared, sums = parallel.Tasks(blocks, n_threads, n_threads, counters), np.zeros(4)
+        batch = parallel.Batches(np.arange(n), n, 0, 1)
+        inputs = (self.plan.table, self.parameters, self.data, batch)
+        team(*[0] * n_threads)(
+            lambda: parallel.differentiate(*inputs, self.work, shared, grad, sums)
+        )
+        return sums[0] / sums[2]
 
 
 def with_zeros(x, rng):
@@ -267,7 +283,7 @@ def assert_updates_match(problem, update):
         assert_near(problem.velocity, expected.flat_velocity(), STEP_ERROR)
         if update.is_adam:
             assert_near(problem.second, expected.flat_second_moment(), STEP_ERROR)
-        assert problem.memory.n_steps[0] == expected.n_steps == step + 1
+        assert problem.memory.n_updates[0] == expected.n_steps == step + 1
         objective = loss + penalty if problem.with_penalty else loss
         total = float(len(rows[0]) * objective)
         assert problem.totals[3] == pytest.approx(total, rel=relative, abs=relative)
@@ -323,7 +339,7 @@ def test_moments_from_the_first_step_on(update):
         problem.train(update=update)
         for step in range(problem.n_steps):
             exact_step(expected, problem.rows(step), update)
-    assert problem.memory.n_steps[0] == 4 * problem.n_steps
+    assert problem.memory.n_updates[0] == 4 * problem.n_steps
     np.testing.assert_allclose(problem.parameters, expected.flat().astype(float), atol=1e-12)
 
 
@@ -333,7 +349,7 @@ def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
     """Of all weights and biases; without a gradient, each step halves what is remembered."""
     problem = Problem(sizes, dtype, n=16, weighted=True, adam=update.is_adam)
     problem.data.row_weight[:] = 0
-    problem.memory.n_steps[:] = 62
+    problem.memory.n_updates[:] = 62
     update = update._replace(momentum=0.5, beta_2=0.5, l2=0.0, alpha=0.0)
     tiny = np.finfo(dtype).tiny
     memory = [problem.velocity, *([problem.second] if update.is_adam else [])]
@@ -375,7 +391,7 @@ def assert_same_state(got, expected):
     np.testing.assert_array_equal(got.velocity, expected.velocity)
     if expected.second is not None:
         np.testing.assert_array_equal(got.second, expected.second)
-    assert got.memory.n_steps == expected.memory.n_steps
+    assert got.memory.n_updates == expected.memory.n_updates
     np.testing.assert_array_equal(got.totals, expected.totals)
 
 
@@ -475,14 +491,12 @@ def test_step_whose_loss_is_infinite_is_not_made(dtype):
 
 
 @architectures
-@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(("soft", "n_threads"), [(False, 1), (True, 1), (True, 3)])
 @every_activation
-def test_gradient_matches_the_reference(activation, sizes, soft, dtype):
+def test_gradient_matches_the_reference(activation, sizes, soft, n_threads, dtype):
     problem = Problem(sizes, dtype, batch_size=23, soft=soft, weighted=True, activation=activation)
     flat = np.full_like(problem.parameters, np.nan)
-    loss = passes.gradient(
-        problem.plan.table, problem.data, np.arange(23), problem.parameters, problem.work, flat
-    )
+    loss = problem.differentiate(flat, n_threads)
     weight = problem.data.row_weight
     exact_loss, exact_w, exact_b = gradients(
         *(*problem.layers, problem.data.x, problem.y, weight), activation=activation
@@ -505,11 +519,11 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
     results = []
     for capacity in (1, 5, 23, 40):
         z = np.full((n, sizes[-1]), np.nan, dtype)
-        hidden = np.empty(capacity * problem.plan.n_hidden, dtype)
-        arguments = (problem.plan.table, problem.parameters, x, hidden, capacity)
-        passes.logits(*arguments, tasks.make_counters(1), z, 0, 11)
+        hidden = np.empty((capacity, problem.plan.n_hidden), dtype)
+        arguments = (problem.plan.table, problem.parameters, x, z)
+        passes.logits(*arguments, 0, 11, hidden, tasks.make_counters(1))
         assert np.isnan(z[11:]).all()
-        passes.logits(*arguments, tasks.make_counters(1), z, 11, n)
+        passes.logits(*arguments, 11, n, hidden, tasks.make_counters(1))
         assert_near(z, exact, STEP_ERROR)
         results.append(z)
     for z in results[1:]:
@@ -555,24 +569,6 @@ def test_first_of_equal_targets_is_the_label(n_classes, dtype):
         z[:, label] = 1
         passes.mark_correct(z, None, targets, np.empty(0), correct)
         np.testing.assert_array_equal(correct, np.argmax(targets, axis=1) == label)
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
-def test_shuffle_permutes(n):
-    order = np.arange(n)
-    parallel.shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order, 0, n)
-    np.testing.assert_array_equal(np.sort(order), np.arange(n))
-    assert n < 7 or (order != np.arange(n)).any()
-
-
-def test_shuffle_is_fair():
-    counts = {}
-    for words in np.random.default_rng(0).integers(0, 2**64, (6000, 3), np.uint64):
-        order = np.arange(3)
-        parallel.shuffle(words, order, 0, 3)
-        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
-    assert len(counts) == 6
-    assert all(850 < count < 1150 for count in counts.values())  # 1000 with a deviation of 29
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

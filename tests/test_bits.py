@@ -9,9 +9,9 @@ from pathlib import Path
 import courses
 import numba
 import pytest
+import trainings
 
 import fastbp
-from fastbp.training import run as training_run
 from fastbp.training import threads
 
 pytestmark = pytest.mark.compiled
@@ -34,11 +34,9 @@ def test_any_number_of_threads_gives_the_same_bits(n_threads, alone, monkeypatch
         original(n, work)
 
     monkeypatch.setattr(threads, "run", run)
-    monkeypatch.setattr(training_run, "PER_THREAD", 1)
-    threads.team.cache_clear()  # nothing is known yet of what is fast
+    trainings.share_all(monkeypatch)
     assert courses.digests(n_threads) == alone
     assert n_threads in asked
-    threads.team.cache_clear()
 
 
 @pytest.mark.skipif(

@@ -7,11 +7,11 @@ import endurance
 import model_files
 import numpy as np
 import pytest
-import slices
-from test_network import OPTIMIZERS, SIZES, digest
+import trainings
+from trainings import OPTIMIZERS, SIZES, digest
 
 from fastbp import SGD, Adam, DivergenceError, ModelFileError, Network
-from fastbp.training import run as training_run
+from fastbp.training.progress import Progress
 
 pytestmark = pytest.mark.compiled  # hundreds of fits, for which no kernel matters
 
@@ -65,7 +65,7 @@ def test_interrupted_after_every_step(optimizer, every, data, path, dtype, monke
     expected = net.fit(*data, **arguments)
     for n_steps in range(1, 25):
         with monkeypatch.context() as patch:
-            slices.after_steps(patch, n_steps, stop)
+            trainings.after_steps(patch, n_steps, stop)
             with pytest.raises(Stopped):
                 Network(SIZES, dtype=dtype).fit(
                     *data, **arguments, checkpoint=path, checkpoint_every=every
@@ -84,11 +84,11 @@ def test_no_step_is_made_twice_after_an_interrupt(data, path, monkeypatch):
     """The last checkpoint is of the moment of the interrupt, whatever the interval."""
     net = Network(SIZES)
     with monkeypatch.context() as patch:
-        slices.after_steps(patch, 13, stop)
+        trainings.after_steps(patch, 13, stop)
         with pytest.raises(Stopped):
             net.fit(*data, epochs=3, batch_size=8, checkpoint=path, checkpoint_every=1000)
     assert digest(Network.load(path)) == digest(net)
-    made = slices.after_steps(monkeypatch, 1000, stop)
+    made = trainings.after_steps(monkeypatch, 1000, stop)
     net.fit(*data, epochs=3, batch_size=8, checkpoint=path, resume=True)
     assert len(made) == 24 - 13
 
@@ -108,7 +108,7 @@ def test_killed_again_and_again(path):
 def test_a_finished_run_is_not_run_again(data, path, monkeypatch):
     net = Network(SIZES)
     expected = net.fit(*data, epochs=3, checkpoint=path, validation_data=data)
-    made = slices.after_steps(monkeypatch, 1, stop)
+    made = trainings.after_steps(monkeypatch, 1, stop)
     other = Network(SIZES)
     history = other.fit(*data, epochs=3, checkpoint=path, validation_data=data, resume=True)
     assert not made
@@ -165,7 +165,7 @@ def test_without_shuffling(data, path, monkeypatch):
     net = Network(SIZES)
     net.fit(*data, **arguments)
     with monkeypatch.context() as patch:
-        slices.after_steps(patch, 11, stop)
+        trainings.after_steps(patch, 11, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, **arguments, checkpoint=path)
     other = Network(SIZES)
@@ -210,7 +210,7 @@ def test_a_callback_that_fails_is_called_again(data, path):
 def test_time_goes_on(data, path, monkeypatch):
     """The time of an epoch holds what was spent on it before the interruption."""
     with monkeypatch.context() as patch:
-        slices.after_steps(patch, 12, stop)
+        trainings.after_steps(patch, 12, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, epochs=2, batch_size=8, checkpoint=path)
     header, rest = model_files.parse(path.read_bytes())
@@ -226,11 +226,11 @@ def test_time_goes_on(data, path, monkeypatch):
 def test_progress_goes_on(data, path, monkeypatch, capsys):
     """The bar of a resumed run begins where the run is."""
     with monkeypatch.context() as patch:
-        slices.after_steps(patch, 12, stop)
+        trainings.after_steps(patch, 12, stop)
         with pytest.raises(Stopped):
             Network(SIZES).fit(*data, epochs=3, batch_size=8, checkpoint=path)
     seen = []
-    monkeypatch.setattr(training_run.Progress, "steps", lambda self, n: seen.append(n))
+    monkeypatch.setattr(Progress, "steps", lambda self, n: seen.append(n))
     net = Network(SIZES)
     net.fit(*data, epochs=3, batch_size=8, checkpoint=path, resume=True, progress=True)
     assert seen[0] == 12
@@ -246,7 +246,7 @@ def test_divergence_after_a_resumption(data, path, monkeypatch):
         net.fit(*data, **arguments)
     n_steps = 8 * expected.value.epoch - 8 + expected.value.step
     with monkeypatch.context() as patch:
-        slices.after_steps(patch, n_steps - 1, stop)
+        trainings.after_steps(patch, n_steps - 1, stop)
         with pytest.raises(Stopped):
             Network([6, 3]).fit(*data, **arguments, checkpoint=path)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
@@ -259,7 +259,7 @@ def test_divergence_after_a_resumption(data, path, monkeypatch):
 def test_interrupted_when_it_has_diverged_already(data, path, monkeypatch):
     """The last checkpoint that was any good is kept."""
     net = Network(SIZES)
-    slices.after_steps(monkeypatch, 13, stop, spoil=True)
+    trainings.after_steps(monkeypatch, 13, stop, spoil=True)
     with pytest.raises(Stopped):
         net.fit(*data, epochs=3, batch_size=8, checkpoint=path, checkpoint_every=5)
     kept = Network.load(path)
@@ -434,7 +434,7 @@ def test_the_disk_fills_up(data, path, monkeypatch):
 
         def callback(network, epoch, entry):
             if epoch == 2:
-                patch.setattr(os, "write", fail)
+                patch.setattr(os, "fsync", fail)
 
         with pytest.raises(OSError, match="No space left") as caught:
             Network(SIZES).fit(*data, epochs=4, checkpoint=path, callback=callback)

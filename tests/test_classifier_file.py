@@ -344,7 +344,7 @@ def test_the_old_file_stays(path, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         fitted(random_state=1).save(path)
     assert path.read_bytes() == content

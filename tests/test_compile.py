@@ -87,6 +87,7 @@ for dtype in (np.float32, np.float64):
     square, column, row = np.eye(3, dtype=dtype), np.zeros(4, dtype), np.zeros(3, dtype)
     weight, out, flat = np.ones(4), np.zeros_like(rows), np.ones(5, dtype)
     target = np.full((4, 3), 1 / 3, dtype)
+    options = kernels.AdamOptions(1e-3, 0.9, 0.999, 1e-8, 0.0)
     arguments = {
         "exp": (x,),
         "log1p": (x,),
@@ -119,9 +120,9 @@ for dtype in (np.float32, np.float64):
         "bias_gradient": (rows, row),
         "momentum_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),
         "nesterov_step": (flat, flat.copy(), flat.copy(), 0.1, 0.9),
-        "adam_step": (flat, *(flat.copy() for _ in range(3)), 1e-3, 0.9, 0.999, 1e-8, 0.0, 1),
+        "adam_step": (flat, *(flat.copy() for _ in range(3)), options, 1),
     }
-    assert set(arguments) == set(kernels.__all__)
+    assert set(arguments) == set(kernels.__all__) - {"AdamOptions"}
     for name, values in arguments.items():
         getattr(kernels, name)(*values)
         result[name] = len(getattr(kernels, name).signatures)

@@ -28,7 +28,6 @@ from sklearn.preprocessing import StandardScaler
 import fastbp
 from fastbp import DivergenceError, MLPClassifier
 from fastbp.backprop import parallel
-from fastbp.estimator import lbfgs
 from fastbp.training import run as training_run
 
 pytestmark = [
@@ -1017,10 +1016,10 @@ def test_copies_before_fit_are_not_fitted(data):
 
 
 def test_lbfgs_that_ends_at_nan_is_an_error(data, monkeypatch):
-    def minimize(plan, data, start, **options):
+    def minimize(cost, start, **options):
         return scipy.optimize.OptimizeResult(x=np.full_like(start, np.nan))
 
-    monkeypatch.setattr(lbfgs, "minimize", minimize)
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize)
     classifier = small(solver="lbfgs")
     with pytest.raises(ValueError, match=NOT_FINITE):
         classifier.fit(*data)

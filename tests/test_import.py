@@ -37,7 +37,7 @@ def test_import_loads_only_numba_numpy_and_the_standard_library():
 
 
 def test_what_needs_scikit_learn_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fastbp.estimator", None)
+    monkeypatch.setitem(sys.modules, "fastbp.estimator.classifier", None)
     message = r"^fastbp.MLPClassifier needs scikit-learn 1.9 or later: pip install 'fastbp\[sklearn"
     with pytest.raises(ImportError, match=message):
         fastbp.MLPClassifier  # noqa: B018

@@ -34,13 +34,13 @@ def test_rows_of_units_are_an_odd_number_of_lines_apart(sizes):
     plan = layout.make_plan(sizes)
     layers = [layout.Layer(*row) for row in plan.table.tolist()]
     for layer in layers[:-1]:
-        assert layer.pitch >= layer.units
-        assert layer.pitch % layout.LINE == 0
-        assert layer.pitch // layout.LINE % 2 == 1
+        assert layer.row_stride >= layer.units
+        assert layer.row_stride % layout.LINE == 0
+        assert layer.row_stride // layout.LINE % 2 == 1
     assert layers[-1].pitch == sizes[-1]
-    ends = [layer.unit_at + layer.pitch for layer in layers[1:-1]]
+    ends = [layer.unit_at + layer.row_stride for layer in layers[1:-1]]
     assert [layer.unit_at for layer in layers[1:-1]] == [0, *ends][: len(ends)]
-    assert plan.n_hidden == sum(layer.pitch for layer in layers[1:-1])
+    assert plan.n_hidden == sum(layer.row_stride for layer in layers[1:-1])
 
 
 @pytest.mark.parametrize("page_offset", [0, 64, 2048])
@@ -60,10 +60,12 @@ def test_aligned(n, page_offset, dtype):
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 16, 1000])
 def test_parts_cover_each_row_of_each_layer_once(sizes, n_threads):
     parts = tasks.make_weight_blocks(layout.make_plan(sizes), n_threads)
-    covered = [(layer, row) for layer, first, last in parts.tolist() for row in range(first, last)]
+    covered = [
+        (layer, row) for layer, first, n in parts.tolist() for row in range(first, first + n)
+    ]
     assert covered == [(n, row) for n in range(1, len(sizes)) for row in range(sizes[n - 1])]
     # sums of squares are made of so many rows, whole ones
-    assert not (parts[:, 1] % layout.PIECE).any()
+    assert not (parts[:, 1] % state.SQUARED_ROWS).any()
     if n_threads == 1:
         assert len(parts) == len(sizes) - 1
 
@@ -73,7 +75,7 @@ def test_parts_cover_each_row_of_each_layer_once(sizes, n_threads):
 )
 def test_two_threads_share_the_weights_nearly_evenly(sizes):
     parts = tasks.make_weight_blocks(layout.make_plan(sizes), 2)
-    work = [(last - first) * sizes[layer] for layer, first, last in parts.tolist()]
+    work = [n * sizes[layer] for layer, _, n in parts.tolist()]
     assert max(work) <= sum(work) / 2
 
 

@@ -10,6 +10,7 @@ from numba.core.errors import TypingError
 from fastbp import _simd
 from fastbp._compile import kernel
 from fastbp._simd import atomics, flat, tile
+from fastbp.kernels import _rows
 
 
 @kernel

@@ -58,23 +58,13 @@ def test_the_jobs_are_shared_by_threads(job, monkeypatch):
 # Threads
 
 
-def test_fits_at_once(job):
-    assert all(together(*[job] * 5, within=LIMIT))
-
-
-def test_fits_of_both_models_at_once(jobs):
-    assert all(together(*[*jobs.values()] * 3, within=LIMIT))
-
-
-def test_predictions_of_one_model_at_once(job):
-    fitted = job.fit()
-    answers = together(*[lambda: job.knows(fitted) and job.knows(fitted)] * 5, within=LIMIT)
-    assert all(answers)
-
-
-def test_predictions_while_others_train(job):
-    fitted = job.fit()
-    assert all(together(*[job, lambda: job.knows(fitted)] * 3, within=LIMIT))
+def test_fits_and_predictions_at_once(jobs):
+    """Of both models; several threads use each fitted one."""
+    calls = [*jobs.values()]
+    for job in jobs.values():
+        fitted = job.fit()
+        calls += [lambda job=job, fitted=fitted: job.knows(fitted) and job.knows(fitted)] * 2
+    assert all(together(*calls * 2, within=LIMIT))
 
 
 @pytest.mark.parametrize("inner", workload.MODELS)
@@ -146,33 +136,30 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("case", "model"),
     [
-        "first_use_by_many_threads",
-        pytest.param("fork_before_use", marks=forks),
-        pytest.param("fork_during_first_use", marks=forks),
+        ("first_use_by_many_threads", "network"),
+        ("first_use_by_many_threads", "classifier"),
+        pytest.param("fork_before_use", "network", marks=forks),
+        pytest.param("fork_during_first_use", "classifier", marks=forks),
     ],
 )
-def test_first_use(case, job):
-    assert run(case, job) == ""
+def test_first_use(case, model, jobs):
+    assert run(case, jobs[model]) == ""
 
 
 @forks
 @pytest.mark.parametrize(
-    "case",
+    "cases",
     [
-        "fork_during_use",
-        "fork_during_a_run",
-        "fork_in_the_midst_of_a_fit",
-        "fork_after_use",
-        "fork_of_a_fork",
-        "fork_in_a_thread",
-        "child_that_exits_as_any_program",
-        "prefork_server",
+        ("fork_after_use", "fork_of_a_fork", "fork_in_a_thread"),
+        ("fork_during_use", "fork_during_a_run"),
+        ("fork_in_the_midst_of_a_fit", "prefork_server"),
     ],
+    ids=", ".join,
 )
-def test_forks(case, jobs):
-    assert run(case, *jobs.values()) == ""
+def test_forks(cases, jobs):
+    assert run(",".join(cases), *jobs.values(), within=LIMIT * len(cases)) == ""
 
 
 @pytest.mark.parametrize(
@@ -180,8 +167,6 @@ def test_forks(case, jobs):
     [
         ("multiprocessing_pool", "fork"),
         ("multiprocessing_pool", "forkserver"),
-        ("multiprocessing_pool", "spawn"),
-        ("futures_pool", "fork"),
         ("futures_pool", "spawn"),
     ],
 )
@@ -200,10 +185,8 @@ def test_joblib_loky(jobs):
     [
         "exit_after_use",
         "exit_at_once",
-        "exit_in_a_thread",
         "exit_with_a_handler_that_trains",
-        "exit_while_a_daemon_trains",
-        "exit_while_a_daemon_waits_for_a_run",
+        "exit_while_daemons_train_and_wait",
         "exit_before_a_thread_has_trained",
     ],
 )

@@ -9,9 +9,10 @@ from tolerances import assert_product, assert_same_bits
 
 from fastbp import _simd
 from fastbp._compile import inlined, kernel
-from fastbp._simd import flat, offset
-from fastbp._simd.tile import DESCENT_HEIGHTS, TILE_HEIGHT
+from fastbp._simd import Prefetched, Product, flat, offset
+from fastbp._simd.tile import TILE_HEIGHT, UPDATE_HEIGHTS
 from fastbp.kernels import _matmul
+from fastbp.kernels.update import SgdRates
 
 EDGE = 70  # numbers before and after a matrix: more than any register may read past its end
 GAP = 5  # and between its rows
@@ -70,21 +71,18 @@ def first_of(matrix):
 @kernel
 def add_products(a, b, count, rows, columns, c, first):
     """A tile; what it prefetches meanwhile are its own operands."""
-    _simd.add_products(
-        *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
-        *(first_of(b), b.row, first_of(c), c.row, first_of(a), a.row, first_of(c), c.row, first),
-    )
+    product = Product(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns)
+    ahead = Prefetched(first_of(b), b.row, first_of(c), c.row, first_of(a), a.row)
+    _simd.add_products(product, ahead, first_of(c), c.row, first)
 
 
 @kernel
 def descend(a, b, count, rows, columns, w, velocity, hyper, nesterov):
     """A tile."""
-    places = first_of(w), w.row, first_of(velocity), velocity.row
-    _simd.sgd_update(
-        *(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns),
-        *(first_of(b), b.row, *places),
-        *(first_of(w), first_of(velocity), w.row, hyper[0], hyper[1], hyper[2], nesterov),
-    )
+    product = Product(first_of(a), a.row, a.column, first_of(b), b.row, count, rows, columns)
+    places = Prefetched(first_of(b), b.row, first_of(w), w.row, first_of(velocity), velocity.row)
+    rates = SgdRates(hyper[0], hyper[1], hyper[2], nesterov)
+    _simd.sgd_update(product, places, first_of(w), first_of(velocity), w.row, rates)
 
 
 @kernel
@@ -96,7 +94,8 @@ def turn(source, rows, columns, turned):
 @kernel
 def copy_block(b, count, columns, block):
     """A block of B."""
-    _matmul.copy_block(first_of(b), b.row, count, columns, first_of(block))
+    rows = _matmul.Matrix(first_of(b), b.row)
+    _matmul.copy_block(rows, count, columns, first_of(block))
 
 
 @kernel
@@ -238,9 +237,9 @@ def test_registers_and_panels(dtype):
 
 
 def test_any_rows_are_made_up_of_tiles_that_descend():
-    assert {1, TILE_HEIGHT} <= set(DESCENT_HEIGHTS)
+    assert {1, TILE_HEIGHT} <= set(UPDATE_HEIGHTS)
     for n in range(1, 30):
-        assert descent_height(n) == max(h for h in DESCENT_HEIGHTS if h <= n)
+        assert descent_height(n) == max(h for h in UPDATE_HEIGHTS if h <= n)
 
 
 # The update
@@ -254,7 +253,7 @@ def test_descent_equals_the_products_and_then_the_update(l2, nesterov, dtype):
     a, b, like = largest(count, dtype)
     w, velocity = (draw(*like.shape, dtype=dtype, seed=seed) for seed in (3, 4))
     eta, mu, penalty = map(dtype.type, (0.3, 0.9, l2))
-    for rows, columns in every_tile(dtype, DESCENT_HEIGHTS):
+    for rows, columns in every_tile(dtype, UPDATE_HEIGHTS):
         part = np.s_[:rows, :columns]
         descent = eta * (tile_of(a[:rows], b[:, :columns]) + penalty * w[part])
         v = mu * velocity[part] - descent
@@ -324,4 +323,4 @@ def block_for(count, dtype):
 
 
 def test_block_of_each_size_fits_on_the_stack(dtype):
-    assert _matmul.K_BLOCK * panel_width_of(dtype) <= _matmul.BLOCK * width_of(dtype)
+    assert _matmul.K_BLOCK * panel_width_of(dtype) <= _matmul.BLOCK_VECTORS * width_of(dtype)

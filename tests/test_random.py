@@ -23,9 +23,9 @@ def fisher_yates(words):
     return order
 
 
-@pytest.mark.parametrize("piece", [1, 7, 50, 99, 100, 101, 1000])
-def test_shuffled_in_pieces(piece, monkeypatch):
-    monkeypatch.setattr(random, "PIECE", piece)
+@pytest.mark.parametrize("rows", [1, 7, 50, 99, 100, 101, 1000])
+def test_shuffled_in_several_calls(rows, monkeypatch):
+    monkeypatch.setattr(random, "ROWS_PER_CALL", rows)
     order = np.full(100, -1)
     random.shuffle(5, 2, order)
     assert order.tolist() == fisher_yates(random.random_words(5, 2, 100))
@@ -36,3 +36,21 @@ def test_few_rows(n):
     order = np.full(n, -1)
     random.shuffle(5, 2, order)
     assert sorted(order.tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
+def test_shuffle_permutes(n):
+    order = np.arange(n)
+    random._shuffle(np.random.default_rng(n).integers(0, 2**64, n, np.uint64), order, 0, n)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    assert n < 7 or (order != np.arange(n)).any()
+
+
+def test_shuffle_is_fair():
+    counts = {}
+    for words in np.random.default_rng(0).integers(0, 2**64, (6000, 3), np.uint64):
+        order = np.arange(3)
+        random._shuffle(words, order, 0, 3)
+        counts[tuple(order)] = counts.get(tuple(order), 0) + 1
+    assert len(counts) == 6
+    assert all(850 < count < 1150 for count in counts.values())  # 1000 with a deviation of 29

@@ -324,7 +324,7 @@ def loaded(content):
     """The network of a file, without the detour through a disk."""
     reader = safetensors.Reader(io.BytesIO(content), len(content), "file")
     file = network_file.NetworkFile(reader, ("network",))
-    network = Network.of_file(file)
+    network = Network._of_file(file)
     file.finish()
     return network
 

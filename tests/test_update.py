@@ -101,7 +101,8 @@ def test_adam_steps_by_the_learning_rate_while_the_gradient_stays(dtype):
     param, first, second = np.zeros(33, dtype), np.zeros(33, dtype), np.zeros(33, dtype)
     for t in range(1, 51):
         before = param.copy()
-        kernels.adam_step(param, grad, first, second, 0.125, 0.9, 0.999, 0.0, 0.0, t)
+        options = kernels.AdamOptions(0.125, 0.9, 0.999, 0.0, 0.0)
+        kernels.adam_step(param, grad, first, second, options, t)
         step = reference.wide(param) - before
         # the moments have gathered t roundings, the sum of the steps its own
         atol = (0.125 * 3 * t + np.abs(param).max()) * np.finfo(dtype).eps
@@ -171,7 +172,8 @@ def test_adam_is_torchs(decay):
     for betas, eps in (((0.9, 0.999), 1e-8), ((0.5, 0.9), 1e-3)):
         theta, first, second = param.copy(), np.zeros(37), np.zeros(37)
         for t, grad in enumerate(grads, 1):
-            kernels.adam_step(theta, grad, first, second, 0.01, *betas, eps, decay, t)
+            options = kernels.AdamOptions(0.01, *betas, eps, decay)
+            kernels.adam_step(theta, grad, first, second, options, t)
         for name, options in names.items():
             options = options | {"lr": 0.01, "betas": betas, "eps": eps}
             expected = torch_steps(torch, getattr(torch.optim, name), param, grads, **options)
@@ -301,7 +303,8 @@ def test_adam_goes_down_the_gradient():
     """Of f(x) = x^2 / 2: to the minimum and around it."""
     x, first, second = np.array([3.0, -2.0]), np.zeros(2), np.zeros(2)
     for t in range(1, 1001):
-        kernels.adam_step(x, x.copy(), first, second, 0.02, 0.9, 0.999, 1e-8, 0.0, t)
+        options = kernels.AdamOptions(0.02, 0.9, 0.999, 1e-8, 0.0)
+        kernels.adam_step(x, x.copy(), first, second, options, t)
     np.testing.assert_allclose(x, 0, atol=0.02)
 
 
@@ -310,7 +313,8 @@ def test_adam_goes_down_the_gradient():
 def test_compiled_equals_plain_python(dtype, name):
     rates = (0.1, 0.9, 0.999, 1e-8, 0.01, 7) if name == "adam_step" else (0.1, 0.9)
     batches = [arrays_of(name, size, dtype) for size in SIZES[:9]]
-    jobs = [(name, (*batch, *rates)) for batch in batches]
+    arguments = (kernels.AdamOptions(*rates[:5]), 7) if name == "adam_step" else rates
+    jobs = [(name, (*batch, *arguments)) for batch in batches]
     for batch, (param, _, *state) in zip(batches, plain_python.results_of(jobs), strict=True):
         found = getattr(calls, name)(*batch, *rates)()
         calls.assert_same_results(found, [param, *state])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 import fastbp
-from fastbp.training import threads
 
 MODELS = "network", "classifier"
 ROWS, FEATURES, HIDDEN, CLASSES = 2000, 100, 64, 8
@@ -54,8 +53,6 @@ class Job:
 
     def fit(self, n_threads=2, after_epoch=lambda: None):
         """A trained model."""
-        # as many threads as may be, whatever was learnt of how long more and fewer take
-        threads.team.cache_clear()
         X, y = data()
         if self.model == "network":
             network = fastbp.Network([FEATURES, HIDDEN, CLASSES])
