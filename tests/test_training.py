@@ -20,7 +20,7 @@ from trainings import OPTIMIZERS, digest
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network
 from fastbp.backprop import layout, parallel
-from fastbp.training import progress
+from fastbp.training import progress, threads
 from fastbp.training import run as training_run
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="os.fork is POSIX")
@@ -306,6 +306,21 @@ def test_errors_of_threads_do_not_hang(data, monkeypatch):
     monkeypatch.setattr(parallel, "train", fail)
     with pytest.raises(ArithmeticError):
         fit(Network(SIZES), data, n_threads=2)
+
+
+@compiled
+@pytest.mark.usefixtures("shared")
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+def test_lbfgs_uses_the_threads_and_gives_the_same_bits(data, monkeypatch):
+    found, asked, run = [], [], threads.run
+    monkeypatch.setattr(threads, "run", lambda n, work: (asked.append(n), run(n, work)))
+    for n_threads in (1, 2, 3):
+        asked.clear()
+        how = {"solver": "lbfgs", "max_iter": 5, "random_state": 0, "n_threads": n_threads}
+        model = fastbp.MLPClassifier((37, 19), **how).fit(*data)
+        found.append(b"".join(w.tobytes() for w in model.coefs_))
+        assert set(asked) == {n_threads}
+    assert len(set(found)) == 1
 
 
 # Divergence

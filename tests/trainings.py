@@ -7,7 +7,7 @@ import numpy as np
 
 from fastbp import SGD, Adam
 from fastbp.backprop import parallel
-from fastbp.training import predict, run
+from fastbp.training import differentiate, predict, run
 
 SIZES = [6, 5, 4, 3]
 OPTIMIZERS = {
@@ -40,8 +40,8 @@ def one_by_one(patch):
 
 def share_all(patch):
     """Have the smallest work shared by as many threads as there may be."""
-    patch.setattr(run, "MULTIPLY_ADDS_PER_THREAD", 1)
-    patch.setattr(predict, "MULTIPLY_ADDS_PER_THREAD", 1)
+    for room in (run, predict, differentiate):
+        patch.setattr(room, "MULTIPLY_ADDS_PER_THREAD", 1)
 
 
 def after_steps(patch, n_steps, action, *, spoil=False):
