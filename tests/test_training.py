@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import reference
 import reference_network
+import scipy.optimize
 import trainings
 from together import together
 from trainings import OPTIMIZERS, digest
@@ -460,6 +461,20 @@ def test_divergence_of_the_estimator_has_a_history(method, solver, data):
         getattr(model, method)(data[0] * 1e300, data[1], **more)
     error = pickle.loads(pickle.dumps(caught.value))
     assert error.epoch == len(error.history) + 1 == 1
+
+
+def test_divergence_of_lbfgs_after_some_iterations(data, monkeypatch):
+    def minimize(cost, start, callback, **options):
+        for fun in (3.0, 2.0):
+            callback(intermediate_result=scipy.optimize.OptimizeResult(x=start + fun, fun=fun))
+        return scipy.optimize.OptimizeResult(x=np.full_like(start, np.nan))
+
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize)
+    model = fastbp.MLPClassifier((3,), solver="lbfgs", random_state=0)
+    with pytest.raises(DivergenceError, match="non-finite") as caught:
+        model.fit(*data)
+    assert (caught.value.epoch, caught.value.history.loss) == (3, [3.0, 2.0])
+    assert np.isfinite(model.coefs_[0]).all()
 
 
 # One training at a time
