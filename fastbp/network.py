@@ -426,7 +426,9 @@ class Network:
 
     def _logits(self, X: ArrayLike, n_threads: int | None) -> Array:
         x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
-        return self._predictor.logits(x, inputs.as_n_threads(n_threads))
+        if n_threads is not None:
+            n_threads = inputs.as_n_threads(n_threads)
+        return self._predictor.logits(x, n_threads)
 
     def _data(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> state.Data:
         return inputs.as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
