@@ -4,6 +4,7 @@ First the pieces, then the whole as other processes see it. Those tests work on 
 package with a probe added: ``caller`` inlines ``helper``, which lives in another file.
 """
 
+import errno
 import gc
 import inspect
 import json
@@ -31,7 +32,7 @@ from numba.core.typed_passes import NativeLowering
 from numba.core.utils import order_by_target_specificity
 
 import fastbp
-from fastbp._compile import options
+from fastbp._compile import cache, library, options
 
 pytestmark = pytest.mark.compiled
 
@@ -149,10 +150,10 @@ def test_parts_become_machine_code_within_their_kernels_only(monkeypatch):
     assert doubled(1.0, 3.0) == 12.0
     assert doubled(5.0, 3.0) == 16.0
     (kernel,) = doubled.overloads.values()
-    assert not isinstance(kernel.library, options._PartLibrary)
+    assert not isinstance(kernel.library, library.PartLibrary)
     for part in (double, double_of_larger):
         (compiled,) = part.overloads.values()
-        assert isinstance(compiled.library, options._PartLibrary)
+        assert isinstance(compiled.library, library.PartLibrary)
         name = compiled.fndesc.mangled_name
         assert not compiled.library.codegen._engine.is_symbol_defined(name)
         assert name not in kernel.library.get_asm_str()
@@ -311,7 +312,7 @@ def test_compilation_leaves_the_garbage_collector_as_it_was(collects, request):
 
 
 def test_files_keep_what_they_are_given(tmp_path):
-    files = options._CacheFiles(str(tmp_path), "name")
+    files = cache.CacheFiles(str(tmp_path), "name")
     assert files.load("key") is None
     files.save("key", [1.5, None])
     files.save("another", "content")
@@ -323,7 +324,7 @@ def test_files_keep_what_they_are_given(tmp_path):
 
 
 def test_torn_file_is_a_miss(tmp_path):
-    files = options._CacheFiles(str(tmp_path), "name")
+    files = cache.CacheFiles(str(tmp_path), "name")
     files.save("key", "content")
     [path] = tmp_path.iterdir()
     whole = path.read_bytes()
@@ -334,18 +335,18 @@ def test_torn_file_is_a_miss(tmp_path):
 
 def test_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def full(source, target):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        options._CacheFiles(str(tmp_path), "name").save("key", "content")
+        cache.CacheFiles(str(tmp_path), "name").save("key", "content")
     assert not list(tmp_path.iterdir())
 
 
 def test_save_removes_code_of_an_earlier_source(tmp_path, monkeypatch):
-    options._CacheFiles(str(tmp_path), "name").save("key", "earlier")
-    monkeypatch.setattr(options, "SOURCE_STAMP", "0" * 64)
-    files = options._CacheFiles(str(tmp_path), "name")
+    cache.CacheFiles(str(tmp_path), "name").save("key", "earlier")
+    monkeypatch.setattr(cache, "SOURCE_STAMP", "0" * 64)
+    files = cache.CacheFiles(str(tmp_path), "name")
     assert files.load("key") is None
     files.save("key", "later")
     assert len(list(tmp_path.iterdir())) == 1
@@ -363,23 +364,23 @@ class BrokenCache:
 
 
 def test_cache_on_a_broken_disk_is_a_miss():
-    cache = options._KernelCache(test_cache_on_a_broken_disk_is_a_miss)
-    cache._found = BrokenCache()
-    assert cache.load_overload(None, None) is None
-    cache.save_overload(None, None)
-    assert isinstance(cache._found, NullCache)
+    broken = cache.KernelCache(test_cache_on_a_broken_disk_is_a_miss)
+    broken._found = BrokenCache()
+    assert broken.load_overload(None, None) is None
+    broken.save_overload(None, None)
+    assert isinstance(broken._found, NullCache)
 
 
 def test_cache_without_a_folder_is_empty(monkeypatch):
     def nowhere(function):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(options, "_FoundCache", nowhere)
-    cache = options._KernelCache(test_cache_without_a_folder_is_empty)
-    assert cache.cache_path is None
-    assert cache.load_overload(None, None) is None
-    cache.save_overload(None, None)
-    cache.flush()
+    monkeypatch.setattr(cache, "_FoundCache", nowhere)
+    empty = cache.KernelCache(test_cache_without_a_folder_is_empty)
+    assert empty.cache_path is None
+    assert empty.load_overload(None, None) is None
+    empty.save_overload(None, None)
+    empty.flush()
 
 
 @pytest.fixture
