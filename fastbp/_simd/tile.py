@@ -1,16 +1,16 @@
 """The register tile: sums of products that never leave their registers.
 
-A tile of C = A B holds up to ``tile_height`` rows of up to ``panel_width`` numbers in accumulators.
-Every step of the loop over k loads one row of B, and multiplies it by one number of each row of A:
-a tile of 7 x 32 numbers makes 14 fused multiply-adds of 16 lanes for 9 loads.
+A tile of C = A B holds up to ``tile_height`` rows and ``panel_width`` columns in accumulators.
+Each step of the loop over k loads one row of B, and multiplies it by one element of each row of A:
+a tile of 7 x 32 elements makes 14 fused multiply-adds of 16 lanes for 9 loads.
 
-Rounding errors grow with the length of a sum.  So only ``CHAIN`` products are summed in a row; the
-sums of the chains are added in a second set of accumulators, for the price of one addition in
-``CHAIN`` multiply-adds.
+Rounding errors grow with the length of a sum.  So only ``CHAIN`` products are summed in a row.  A
+second set of accumulators adds the sums of the chains, at the price of one addition per ``CHAIN``
+multiply-adds.
 
-Large matrices come from memory that is slower than the tile.  So each chain of a tile prefetches a
-row of what the next tiles will read or write: spread over the products, the requests cost nothing,
-where a burst of them would fill the buffers that A and B need, too.
+Memory is slower than the tile.  So each chain of a tile prefetches a row that the next tiles read
+or write.  A burst of prefetches would fill the buffers that A and B need; spread over the products,
+prefetches cost nothing.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from fastbp._simd.vector import (
 )
 
 BIT = ir.IntType(1)
-ROWS_A_POINTER = 3
+ROWS_PER_POINTER = 3
 
-# Products summed in a row, before their sum is added to that of the chains before
+# Products that are summed in a row
 CHAIN = 16
 
 
@@ -79,58 +79,56 @@ class Prefetched(NamedTuple):
 
 
 def _tile_shape() -> tuple[int, int]:
-    """Rows, and lanes values a row, of which both sets of accumulators fit in registers.
+    """Rows of a tile, and vectors of a row, so that the accumulators fit in registers.
 
-    Or nearly so: the second set is used once in a chain, and may lie in the first-level cache.
-    Numbers do not depend on it: only which of them are computed side by side.
+    The second set of accumulators is used once per chain, and may lie in the first-level cache.
+    The shape decides which elements are computed side by side; no result depends on it.
     """
     features = config.CPU_FEATURES
     if features is None:
         named = config.CPU_NAME not in (None, "host")
         features = "" if named else llvm.get_host_cpu_features().flatten()
     if "+avx512f" in features:
-        return 7, 2  # 32 registers of a lanes value
+        return 7, 2  # 32 registers of a vector
     if platform.machine().lower() in ("x86_64", "amd64") and "+avx" not in features:
-        return 3, 1  # 16 registers of a quarter of one
-    return 6, 1  # AVX2: 16 registers of half of one; NEON: 32 of a quarter
+        return 3, 1  # 16 registers of a quarter of a vector
+    return 6, 1  # AVX2: 16 registers of half a vector; NEON: 32 of a quarter
 
 
-TILE_HEIGHT, TILE_REGISTERS = _tile_shape()
+TILE_HEIGHT, TILE_VECTORS = _tile_shape()
 
-# The tiles that weights are updated in: few, for each takes its time to compile, and any number of
-# rows can be made up of them.
+# Heights of the tiles that update weights: few, because each costs compilation, and enough to make
+# up any number of rows.
 UPDATE_HEIGHTS = [TILE_HEIGHT, *(height for height in (4, 2, 1) if height < TILE_HEIGHT)]
 
 
 def _tile_function(
-    module: Any, lanes: Vector, name: str, heights: Any, kinds: list[Any], finish: Any
+    module: Any, vector: Vector, name: str, heights: Any, kinds: list[Any], finish: Any
 ) -> Any:
     """Tiles of these heights and of every width, as one function of the module.
 
-    Its arguments: a, a_row, a_k, b, b_k, count, rows, columns, three pairs of an address and a
-    distance of rows to prefetch; then what ``finish`` asks for.
+    Its arguments are the fields of `Product` and `Prefetched`, then those of ``finish``.
     """
-    name = f"fastbp.{name}.{lanes.dtype}"
+    name = f"fastbp.{name}.{vector.dtype}"
     if name in module.globals:
         return module.globals[name]
-    row = [ir_type(lanes).element.as_pointer(), INT64]
+    row = [ir_type(vector).element.as_pointer(), INT64]
     common = [*row, INT64, *row, INT64, INT64, INT64, *row, *row, *row]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*common, *kinds]), name)
-    # In every module that uses it, and once in the program; never spread over its callers.
+    # Every module that calls it has a copy, the program keeps one, and no caller inlines it.
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    a, a_row, a_k, b, b_k, count, rows, columns, *asked = function.args[: len(common)]
-    # Columns that half a register holds get half a register: two of those cost as much as one
-    # whole, where registers are narrower than lanes values.
-    half = lanes.count // 2
-    shapes = [[half], *([lanes.count] * n for n in range(1, TILE_REGISTERS + 1))]
-    whole = builder.add(columns, constant(INT64, lanes.count - 1))
-    whole = builder.sdiv(whole, constant(INT64, lanes.count))
-    is_half = builder.icmp_signed("<=", columns, constant(INT64, half))
+    a, a_row, a_k, b, b_row, n_terms, n_rows, n_columns, *lines = function.args[: len(common)]
+    # Half a vector for few columns: where registers are narrower than a vector, it costs half.
+    half = vector.count // 2
+    shapes = [[half], *([vector.count] * n for n in range(1, TILE_VECTORS + 1))]
+    whole = builder.add(n_columns, constant(INT64, vector.count - 1))
+    whole = builder.sdiv(whole, constant(INT64, vector.count))
+    is_half = builder.icmp_signed("<=", n_columns, constant(INT64, half))
     shape = builder.select(is_half, constant(INT64, 0), whole)
-    variant = builder.add(builder.mul(rows, constant(INT64, len(shapes))), shape)
+    variant = builder.add(builder.mul(n_rows, constant(INT64, len(shapes))), shape)
     impossible = function.append_basic_block("impossible")
     ir.IRBuilder(impossible).unreachable()
     switch = builder.switch(variant, impossible)
@@ -139,69 +137,65 @@ def _tile_function(
             block = function.append_basic_block(f"tile.{height}.{number}")
             switch.add_case(constant(INT64, len(shapes) * height + number), block)
             tile = ir.IRBuilder(block)
-            vectors = [ir.VectorType(ir_type(lanes).element, width) for width in widths]
-            sums = _sums(tile, (a, a_row, a_k, b, b_k, count), asked, vectors, height)
-            held = tile.sub(columns, constant(INT64, sum(widths[:-1])))
+            vectors = [ir.VectorType(ir_type(vector).element, width) for width in widths]
+            sums = _sums(tile, (a, a_row, a_k, b, b_row, n_terms), lines, vectors, height)
+            n_last = tile.sub(n_columns, constant(INT64, sum(widths[:-1])))
             exists = [constant(ir.VectorType(BIT, width), 1) for width in widths[:-1]]
-            exists.append(first_lanes(tile, held, widths[-1]))
+            exists.append(first_lanes(tile, n_last, widths[-1]))
             finish(tile, sums, exists, *function.args[len(common) :])
             tile.ret_void()
     return function
 
 
 def _hide(builder: Any, pointer: Any) -> Any:
-    """The same pointer, of which LLVM no longer knows how it was computed."""
+    """The same pointer; LLVM no longer knows how it was computed."""
     name = "llvm.launder.invariant.group.p0"
     kind = ir.FunctionType(pointer.type, [pointer.type])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, [pointer])
 
 
-def _sums(builder: Any, operands: Any, asked: Any, vectors: list[Any], height: int) -> Any:
-    """The loops over k: sums[row][register].
-
-    ``asked``: addresses and distances of the rows to prefetch, one row of each a chain: the first
-    to be read, the others to be written; none, if the first distance is 0.
-    """
-    a, a_row, a_k, b, b_k, count = operands
-    # A pointer for every ROWS_A_POINTER rows of a, which LLVM must not see to belong together: it
-    # would keep one pointer, and step it from row to row and on to the next k, in a chain of
-    # additions that takes as long as all the products.
+def _sums(builder: Any, operands: Any, lines: Any, vectors: list[Any], height: int) -> Any:
+    """The loops over k: sums[row][vector].  ``lines``: the fields of `Prefetched`."""
+    a, a_row, a_k, b, b_row, n_terms = operands
+    # A pointer for every ROWS_PER_POINTER rows of a.  If LLVM saw that they belong together, it
+    # would step one pointer from row to row and on to the next k: a chain of additions that takes
+    # as long as the products.
     groups = [
         _hide(builder, builder.gep(a, [builder.mul(a_row, constant(INT64, r))])) if r else a
-        for r in range(0, height, ROWS_A_POINTER)
+        for r in range(0, height, ROWS_PER_POINTER)
     ]
-    n_pointers, n_asked = 1 + len(groups), len(asked) // 2
-    asks = builder.icmp_signed("!=", asked[1], constant(INT64, 0))
+    n_pointers, n_lines = 1 + len(groups), len(lines) // 2
+    prefetches = builder.icmp_signed("!=", lines[1], constant(INT64, 0))
     zeros = [constant(vector, 0.0) for _ in range(height) for vector in vectors]
 
     def write_chain(chain: _Loop) -> list[Any]:
         """One k: every sum grows by one product."""
         b_now, *state = chain.state
         a_now, sums = state[: len(groups)], state[len(groups) :]
-        b_row = [
+        b_now_row = [
             read_vector(builder, b_now, constant(INT64, v * vectors[0].count), vector)
             for v, vector in enumerate(vectors)
         ]
         grown: list[Any] = []
         for r in range(height):
-            group, within = divmod(r, ROWS_A_POINTER)
+            group, within = divmod(r, ROWS_PER_POINTER)
             place = builder.gep(a_now[group], [builder.mul(a_row, constant(INT64, within))])
             factor = builder.load(place)
-            for b_v in b_row:
+            for b_v in b_now_row:
                 operands = [splat(builder, factor, b_v.type.count), b_v, sums[len(grown)]]
                 grown.append(call_intrinsic(builder, "llvm.fma", b_v.type, operands))
         return [
-            builder.gep(p, [step]) for p, step in [(b_now, b_k), *((p, a_k) for p in a_now)]
+            builder.gep(p, [step]) for p, step in [(b_now, b_row), *((p, a_k) for p in a_now)]
         ] + grown
 
     def write_chains(chains: _Loop) -> list[Any]:
         """CHAIN terms (or what is left) summed from nothing, then added."""
         pointers = chains.state[:n_pointers]
-        asked_now = chains.state[n_pointers : n_pointers + n_asked]
-        sums = chains.state[n_pointers + n_asked :]
-        with builder.if_then(asks):
-            for number, place in enumerate(asked_now):
+        lines_now = chains.state[n_pointers : n_pointers + n_lines]
+        sums = chains.state[n_pointers + n_lines :]
+        with builder.if_then(prefetches):
+            for number, place in enumerate(lines_now):
                 for v, vector in enumerate(vectors):
                     line = builder.gep(place, [constant(INT64, v * vector.count)])
                     prefetch_line(builder, line, written=int(number > 0), level=2)
@@ -210,11 +204,11 @@ def _sums(builder: Any, operands: Any, asked: Any, vectors: list[Any], height: i
         chain = _Loop(builder, length, 1, [*pointers, *zeros], write_chain)
         terms = chain.result[n_pointers:]
         added = [builder.fadd(x, y) for x, y in zip(sums, terms, strict=True)]
-        stepped = [builder.gep(p, [row]) for p, row in zip(asked_now, asked[1::2], strict=True)]
+        stepped = [builder.gep(p, [row]) for p, row in zip(lines_now, lines[1::2], strict=True)]
         return [*chain.result[:n_pointers], *stepped, *added]
 
-    chains = _Loop(builder, count, CHAIN, [b, *groups, *asked[::2], *zeros], write_chains)
-    flat = iter(chains.result[n_pointers + n_asked :])
+    chains = _Loop(builder, n_terms, CHAIN, [b, *groups, *lines[::2], *zeros], write_chains)
+    flat = iter(chains.result[n_pointers + n_lines :])
     return [[next(flat) for _ in vectors] for _ in range(height)]
 
 
@@ -242,28 +236,23 @@ class _Loop:
 
 
 def _finish_sum(builder: Any, sums: Any, exists: list[Any], c: Any, c_row: Any, first: Any) -> None:
-    places = [
-        [_place(builder, c, c_row, r, v, total) for v, total in enumerate(row_sums)]
+    cells = [
+        (total, _place(builder, c, c_row, r, v, total), exists[v])
         for r, row_sums in enumerate(sums)
+        for v, total in enumerate(row_sums)
     ]
     before = builder.block
     with builder.if_then(builder.not_(first)):
         added = [
             builder.fadd(masked_load(builder, place, mask, constant(total.type, 0.0)), total)
-            for row_sums, row_places in zip(sums, places, strict=True)
-            for total, place, mask in zip(row_sums, row_places, exists, strict=True)
+            for total, place, mask in cells
         ]
         after = builder.block
-    results = iter(added)
-    for row_sums, row_places in zip(sums, places, strict=True):
-        for total, place, mask in zip(row_sums, row_places, exists, strict=True):
-            result = builder.phi(total.type)
-            result.add_incoming(total, before)
-            result.add_incoming(next(results), after)
-            row_places[row_places.index(place)] = (result, place, mask)
-    for row_places in places:
-        for result, place, mask in row_places:
-            masked_store(builder, result, place, mask)
+    results = [builder.phi(total.type) for total, _, _ in cells]
+    for result, grown, (total, place, mask) in zip(results, added, cells, strict=True):
+        result.add_incoming(total, before)
+        result.add_incoming(grown, after)
+        masked_store(builder, result, place, mask)
 
 
 def _place(builder: Any, start: Any, row: Any, r: int, v: int, register: Any) -> Any:
@@ -393,7 +382,7 @@ def _finish_update(
     def select(flag: Any, result: Any) -> _Operand:
         return _Operand(builder, builder.select(flag, result(True).value, result(False).value))
 
-    if len(sums) < TILE_HEIGHT or len(exists) < TILE_REGISTERS:
+    if len(sums) < TILE_HEIGHT or len(exists) < TILE_VECTORS:
         update(select)
         return
     # Of the whole tile, four versions: to select per register costs 20 %.
@@ -478,11 +467,11 @@ def update_tile_height(rows: Any) -> int:
 
 
 def _emit_panel_width(_typing: Any, array: Any) -> Any:
-    count = TILE_REGISTERS * register_of(array).count
+    count = TILE_VECTORS * register_of(array).count
     return types.intp(array), lambda context, builder, sig, args: constant(INT64, count)
 
 
 @intrinsic(_emit_panel_width)
 def panel_width(array: Any) -> int:
     """Columns that a tile can hold."""
-    return TILE_REGISTERS * lane_count(array.dtype)
+    return TILE_VECTORS * lane_count(array.dtype)

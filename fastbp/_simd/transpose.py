@@ -42,26 +42,28 @@ def _turn(builder: Any, registers: list[Any]) -> list[Any]:
     return registers
 
 
-def _row_pointers(builder: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, n: int) -> Any:
+def _row_pointers(
+    builder: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any, n: int
+) -> Any:
     """Addresses of a column in ``n`` rows; the last of ``n_rows`` stands for those beyond it."""
     first = builder.gep(rows, [column])
     last = builder.sub(n_rows, constant(INT64, 1))
     for r in range(n):
         number = constant(INT64, r)
         number = builder.select(builder.icmp_signed("<", number, last), number, last)
-        yield builder.gep(first, [builder.mul(number, pitch)])
+        yield builder.gep(first, [builder.mul(number, row_stride)])
 
 
 def _emit_load_transposed(
-    _typing: Any, rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any
+    _typing: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any, tile: Any
 ) -> Any:
     lanes = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows, pitch, n_rows, column, tile = args
-        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
+        rows, row_stride, n_rows, column, tile = args
+        mask = first_lanes(builder, builder.sub(row_stride, column), lanes.count)
         zeros = constant(ir_type(lanes), 0.0)
-        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
         square = [masked_load(builder, pointer, mask, zeros) for pointer in pointers]
         start = builder.mul(column, constant(INT64, lanes.count))
         for c, vector in enumerate(_turn(builder, square)):
@@ -74,14 +76,14 @@ def _emit_load_transposed(
 
 
 @intrinsic(_emit_load_transposed)
-def load_transposed(rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any) -> None:
+def load_transposed(rows: Any, row_stride: Any, n_rows: Any, column: Any, tile: Any) -> None:
     """Put a square of ``n_rows`` rows from ``column`` on into the tile's vectors from there on.
 
-    Each lane holds a row of ``pitch`` numbers.  Lanes past the last row repeat it; vectors past the
-    last column are zero.
+    Each lane holds a row of ``row_stride`` elements.  Lanes past the last row repeat it; vectors
+    past the last column are zero.
     """
     count = lane_count(rows.dtype)
-    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    held = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
     square = np.zeros((count, count), rows.dtype)
     square[:n_rows, : held.shape[1]] = held
     square[n_rows:] = square[n_rows - 1]
@@ -89,20 +91,20 @@ def load_transposed(rows: Any, pitch: Any, n_rows: Any, column: Any, tile: Any) 
 
 
 def _emit_store_transposed(
-    _typing: Any, tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any
+    _typing: Any, tile: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any
 ) -> Any:
     lanes = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        tile, rows, pitch, n_rows, column = args
+        tile, rows, row_stride, n_rows, column = args
         start = builder.mul(column, constant(INT64, lanes.count))
         square = []
         for c in range(lanes.count):
             position = builder.add(start, constant(INT64, c * lanes.count))
             square.append(read_lanes(builder, tile, position, lanes))
         # a mask a row would cost as much as the transposition: the last row is written repeatedly
-        mask = first_lanes(builder, builder.sub(pitch, column), lanes.count)
-        pointers = _row_pointers(builder, rows, pitch, n_rows, column, lanes.count)
+        mask = first_lanes(builder, builder.sub(row_stride, column), lanes.count)
+        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
         for row, pointer in zip(_turn(builder, square), pointers, strict=True):
             masked_store(builder, row, pointer, mask)
         return context.get_dummy_value()
@@ -112,13 +114,13 @@ def _emit_store_transposed(
 
 
 @intrinsic(_emit_store_transposed)
-def store_transposed(tile: Any, rows: Any, pitch: Any, n_rows: Any, column: Any) -> None:
-    """Write the tile's vectors from ``column`` on back to ``n_rows`` rows of ``pitch`` numbers.
+def store_transposed(tile: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any) -> None:
+    """Write the tile's vectors from ``column`` on back to rows of ``row_stride`` elements.
 
     Vector past the last row must hold what that row's lane does.
     """
     count = lane_count(rows.dtype)
-    held = rows[: n_rows * pitch].reshape(n_rows, pitch)[:, column : column + count]
+    held = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
     square = tile[column * count : (column + count) * count].reshape(count, count).T
     held[...] = square[:n_rows, : held.shape[1]]
     repeated = square[n_rows:, : held.shape[1]]
