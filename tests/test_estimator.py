@@ -1170,10 +1170,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from fastbp import MLPClassifier
-from fastbp.training import threads
+from fastbp.training import cpus
 
 def threads_of_a_worker():
-    return os.getpid(), os.environ.get("OMP_NUM_THREADS"), threads.default_threads()
+    return os.getpid(), os.environ.get("OMP_NUM_THREADS"), cpus.default_threads()
 
 def main():
     X, y = load_digits(return_X_y=True)

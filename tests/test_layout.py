@@ -37,7 +37,7 @@ def test_rows_of_units_are_an_odd_number_of_lines_apart(sizes):
         assert layer.row_stride >= layer.units
         assert layer.row_stride % layout.LINE == 0
         assert layer.row_stride // layout.LINE % 2 == 1
-    assert layers[-1].pitch == sizes[-1]
+    assert layers[-1].row_stride == sizes[-1]
     ends = [layer.unit_at + layer.row_stride for layer in layers[1:-1]]
     assert [layer.unit_at for layer in layers[1:-1]] == [0, *ends][: len(ends)]
     assert plan.n_hidden == sum(layer.row_stride for layer in layers[1:-1])
