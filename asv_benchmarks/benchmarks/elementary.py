@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+import fastbp
+
 from ._common import DTYPES, Prepared, calls, numbers, on_a_page, part, zeros
 
 
@@ -124,4 +126,10 @@ class NesterovStep(_Step):
 class AdamStep(_Step):
     name = "kernels.adam_step"
     n_state = 2
-    rates = (1e-3, 0.9, 0.999, 1e-8, 0.01, 1000)
+
+    def prepare(self, shape, dtype):
+        rates = 1e-3, 0.9, 0.999, 1e-8, 0.01
+        # Older versions take the rates one by one.
+        options = getattr(fastbp.kernels, "AdamOptions", None)
+        self.rates = (*rates, 1000) if options is None else (options(*rates), 1000)
+        super().prepare(shape, dtype)
