@@ -130,6 +130,7 @@ class AdamStep(_Step):
     def prepare(self, shape, dtype):
         rates = 1e-3, 0.9, 0.999, 1e-8, 0.01
         # Older versions take the rates one by one.
-        options = getattr(fastbp.kernels, "AdamOptions", None)
+        kernels = getattr(fastbp, "kernels", None)
+        options = getattr(kernels, "AdamOptions", None)
         self.rates = (*rates, 1000) if options is None else (options(*rates), 1000)
         super().prepare(shape, dtype)
