@@ -19,7 +19,7 @@ FLOORS = {
     "backprop": 3,
     "functional": 3,
     "optimizers": 4,
-    "_files": 5,
+    "_files": 4,
     "training": 5,
     "network": 7,
     "estimator": 8,
