@@ -327,8 +327,8 @@ def test_stays_within_its_arguments():
 
 
 @every_kernel
-def test_read_only_inputs(dtype, name):
-    calls.assert_reads_read_only(make(name)(*arguments((5, 17), dtype)))
+def test_read_only_inputs(name):
+    calls.assert_reads_read_only(make(name)(*arguments((5, 17), np.dtype("f4"))))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("cross_entropy")])

@@ -264,8 +264,8 @@ def test_stays_within_its_arguments():
 
 
 @every_kernel
-def test_read_only_inputs(dtype, kernel):
-    calls.assert_reads_read_only(kernel(5, 17, 19, dtype))
+def test_read_only_inputs(kernel):
+    calls.assert_reads_read_only(kernel(5, 17, 19, np.dtype("f4")))
 
 
 @every_kernel

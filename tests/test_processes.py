@@ -166,7 +166,6 @@ def test_forks(cases, jobs):
     ("case", "method"),
     [
         ("multiprocessing_pool", "fork"),
-        ("multiprocessing_pool", "forkserver"),
         ("futures_pool", "spawn"),
     ],
 )
