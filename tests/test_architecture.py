@@ -46,7 +46,7 @@ LINES = {
     "network": 550,
     "_simd.tile": 490,
     "estimator.classifier": 660,
-    "functional": 760,
+    "functional": 690,
     "kernels.cross_entropy": 515,
     "verify.report": 405,
 }

@@ -139,14 +139,14 @@ def test_masked_values_are_refused(dtype):
     with refused(TypeError, message):
         arrays.as_float_array(x, "z")
     with refused(TypeError, "y must be an array without missing values, got a masked array"):
-        labels_module.as_labels(np.ma.array([0, 1], mask=[0, 1]), 2, 2, "y")
+        labels_module.as_labels(np.ma.array([0, 1], mask=[0, 1]), (2,), 2, "y")
 
 
 def test_ragged_list_is_refused():
     with refused(ValueError, "z must be an array, got "):
         arrays.as_float_array([[1.0], [1.0, 2.0]], "z")
     with refused(ValueError, "y must be an array, got "):
-        labels_module.as_labels([[1], [1, 2]], 2, 2, "y")
+        labels_module.as_labels([[1], [1, 2]], (2,), 2, "y")
 
 
 @pytest.mark.parametrize("x", [1.0, [1.0], [[[1.0]]]])
@@ -218,12 +218,12 @@ INTEGERS = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint
 
 def test_plain_labels_pass_as_themselves():
     y = np.array([0, 2, 1], np.intp)
-    assert labels_module.as_labels(y, 3, 3, "y") is y
+    assert labels_module.as_labels(y, (3,), 3, "y") is y
 
 
 @pytest.mark.parametrize("integer", [*INTEGERS, np.longlong, ">i4", ">u8"])
 def test_every_integer_dtype_is_a_label(integer):
-    got = labels_module.as_labels(np.array([0, 2, 1], integer), 3, 3, "y")
+    got = labels_module.as_labels(np.array([0, 2, 1], integer), (3,), 3, "y")
     assert got.dtype == np.intp
     assert got.flags.carray
     np.testing.assert_array_equal(got, [0, 2, 1])
@@ -232,15 +232,15 @@ def test_every_integer_dtype_is_a_label(integer):
 @layouts
 def test_labels_of_any_layout(layout):
     y = np.array([3, 0, 2, 1], np.intp)
-    got = labels_module.as_labels(layout(y), 4, 4, "y")
+    got = labels_module.as_labels(layout(y), (4,), 4, "y")
     assert type(got) is np.ndarray
     assert got.flags.carray
     np.testing.assert_array_equal(got, y)
 
 
 def test_labels_of_a_list_or_of_nothing():
-    np.testing.assert_array_equal(labels_module.as_labels([1, 0], 2, 2, "y"), [1, 0])
-    assert labels_module.as_labels([], 0, 2, "y").shape == (0,)
+    np.testing.assert_array_equal(labels_module.as_labels([1, 0], (2,), 2, "y"), [1, 0])
+    assert labels_module.as_labels([], (0,), 2, "y").shape == (0,)
     assert labels_module.as_labels(np.array(1), (), 2, "y").shape == (1,)
 
 
@@ -248,7 +248,7 @@ def test_labels_of_a_list_or_of_nothing():
 def test_labels_of_another_type(y):
     dtype = np.asarray(y).dtype
     with refused(TypeError, f"y must be integer labels, got dtype {dtype}"):
-        labels_module.as_labels(y, 2, 2, "y")
+        labels_module.as_labels(y, (2,), 2, "y")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_labels_of_another_type(y):
 )
 def test_label_out_of_range_names_row_and_value(y, value, row):
     with refused(ValueError, f"y must hold labels from 0 to 2, got {value} in row {row}"):
-        labels_module.as_labels(y, 3, 3, "y")
+        labels_module.as_labels(y, (3,), 3, "y")
 
 
 def test_label_out_of_range_in_an_image():
@@ -279,13 +279,13 @@ def test_label_out_of_range_in_an_image():
 @pytest.mark.parametrize("y", [[0, 1], [[0], [1], [2]], 1])
 def test_labels_of_another_shape(y):
     with refused(ValueError, f"y must have shape (3,), got {np.shape(y)}"):
-        labels_module.as_labels(y, 3, 3, "y")
+        labels_module.as_labels(y, (3,), 3, "y")
 
 
 @pytest.mark.parametrize("ignore_index", [-100, 0, 1, 2, 3, 255])
 def test_ignored_labels_become_negative(ignore_index):
     y = np.array([0, ignore_index, 2, ignore_index, 1], np.int16)
-    got = labels_module.as_labels(y, 5, 3, "y", ignore_index)
+    got = labels_module.as_labels(y, (5,), 3, "y", ignore_index)
     np.testing.assert_array_equal(got, np.where(y == ignore_index, -1, y))
     np.testing.assert_array_equal(y, [0, ignore_index, 2, ignore_index, 1])
 
@@ -293,16 +293,16 @@ def test_ignored_labels_become_negative(ignore_index):
 @pytest.mark.parametrize("bad", [-1, 3, 4])
 def test_ignoring_one_label_allows_no_other(bad):
     with refused(ValueError, f"y must hold labels from 0 to 2, got {bad} in row 1"):
-        labels_module.as_labels([-100, bad], 2, 3, "y", -100)
+        labels_module.as_labels([-100, bad], (2,), 3, "y", -100)
 
 
 def test_ignored_label_that_no_intp_can_hold():
     with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 1"):
-        labels_module.as_labels(np.array([0, 2**64 - 1], np.uint64), 2, 3, "y", 2**64 - 1)
-    assert labels_module.as_labels([0, 1], 2, 3, "y", 2**70)[1] == 1
+        labels_module.as_labels(np.array([0, 2**64 - 1], np.uint64), (2,), 3, "y", 2**64 - 1)
+    assert labels_module.as_labels([0, 1], (2,), 3, "y", 2**70)[1] == 1
     # as an intp it would be -1, and pass for ignored
     with refused(ValueError, f"y must hold labels from 0 to 2, got {2**64 - 1} in row 0"):
-        labels_module.as_labels(np.array([2**64 - 1, 0], np.uint64), 2, 3, "y", -1)
+        labels_module.as_labels(np.array([2**64 - 1, 0], np.uint64), (2,), 3, "y", -1)
 
 
 # as_targets
