@@ -7,24 +7,20 @@ import inspect
 import itertools
 import pickle
 import re
-import warnings
 from fractions import Fraction
-from functools import cache
 
+import entries
 import numpy as np
 import pytest
+from entries import GOOD, LEARN, OUT_SHAPES, J, K, X, Y, model_of
 from layouts import LAYOUTS, Frame
 
 import fastbp
-from fastbp import MLPClassifier, Network
+from fastbp import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
 NAN, INF, AxisError = np.nan, np.inf, np.exceptions.AxisError
-N, J, K = 7, 3, 4  # rows, features, classes
-RNG = np.random.default_rng(8)
-X, Y, Z = RNG.standard_normal((N, J)), np.arange(N) % K, RNG.standard_normal((N, K))
-ROWS, WEIGHT, W = RNG.dirichlet(np.ones(K), N), RNG.uniform(0.5, 2, N), RNG.normal(size=(J, K))
 IMAGE = np.full((2, 3, 4), 1 / 3)  # target rows along axis 1
 AXIS_1 = {"axis": 1, "weight": None, "sample_weight": None}
 
@@ -39,38 +35,6 @@ def spoilt(array, place, value):
 def masked(array):
     return np.ma.array(array, mask=array > np.mean(array))
 
-
-# Good arguments of every entry
-
-LOGITS = {"z": Z, "y": Y, "weight": np.ones(K), "sample_weight": WEIGHT}
-STEP = {name: np.ones(6) for name in ("param", "grad", "velocity")}
-STEP |= {"learning_rate": 0.1, "momentum": 0.9}
-LEARN = {"X": X, "y": Y, "sample_weight": WEIGHT}
-GOOD = {
-    **{name: {"z": Z} for name in ("sigmoid", "sigmoid_derivative", "tanh", "relu")},
-    **{name: {"z": Z} for name in ("softmax", "log_softmax", "logsumexp")},
-    **dict.fromkeys(("cross_entropy", "softmax_cross_entropy"), LOGITS),
-    "output_error": {"a": ROWS, "y": Y},
-    "dense": {"a_prev": X, "w": W, "b": W[0]},
-    "hidden_error": {"delta_next": Z, "w_next": W, "a": X},
-    "bias_gradient": {"delta": Z},
-    "weight_gradient": {"a_prev": X, "delta": Z},
-    **dict.fromkeys(("momentum_step", "nesterov_step"), STEP),
-    "adam_step": {name: np.ones(6) for name in ("param", "grad", "m", "v")} | {"t": 1},
-    "SGD": {},
-    "Adam": {},
-    "Network": {"layer_sizes": [3, 5, 4]},
-}
-for model, methods in {
-    "Network": "fit loss score gradients logits predict predict_proba predict_log_proba",
-    "MLPClassifier": "fit partial_fit score predict predict_proba predict_log_proba "
-    "decision_function",
-}.items():
-    for method in methods.split():
-        learns = method in ("fit", "partial_fit", "loss", "score", "gradients")
-        GOOD[f"{model}.{method}"] = LEARN if learns else {"X": X}
-OUT_SHAPES = dict.fromkeys(list(GOOD)[:11], (N, K)) | {"logsumexp": (N,), "cross_entropy": ()}
-OUT_SHAPES |= {"hidden_error": (N, J), "bias_gradient": (K,), "weight_gradient": (J, K)}
 
 GROUPS = {
     "ALONG_AXES": ("softmax", "log_softmax", "logsumexp"),
@@ -286,14 +250,15 @@ def lines_of(entry):
             r"([\w.]+)\((.*)\) -> (\w+): (.*)", line
         ).groups()
         if entry in GROUPS.get(name, [name]):
-            yield eval(f"dict({changes})"), eval(error), words
+            names = vars(entries) | globals()
+            yield eval(f"dict({changes})", names), eval(error), words
 
 
 def options_of(entry):
     """Options of a wrong type or out of range."""
     taken = inspect.signature(call_of(entry, np.dtype(float), {})[0]).parameters
-    for entries, name, expected, out_of_range in NUMBERS:
-        found = [each for part in entries.split() for each in GROUPS.get(part, [part])]
+    for where, name, expected, out_of_range in NUMBERS:
+        found = [each for part in where.split() for each in GROUPS.get(part, [part])]
         if entry not in found or name not in taken:
             continue
         kinds = NOT_INTEGER if "integer" in expected else NOT_REAL
@@ -362,19 +327,6 @@ def outs_of(entry, dtype):
         yield {"out": bad}, TypeError, f"out must be a numpy.ndarray, got {type(bad).__name__}"
     words = "out must be writeable, got a read-only array"
     yield {"out": LAYOUTS["read-only"](good)}, ValueError, words
-
-
-@cache
-def model_of(kind, dtype):
-    """A model with something to spoil."""
-    if kind == "Network":
-        net = Network([J, 5, K], dtype=dtype)
-        net.velocity = np.ones(net.parameters.size)
-        return net
-    classifier = MLPClassifier((5,), max_iter=2, batch_size=4, random_state=0, warm_start=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return classifier.fit(X.astype(dtype), Y)
 
 
 def as_dtype(name, value, dtype):
