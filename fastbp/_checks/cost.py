@@ -66,7 +66,9 @@ def as_batch(
         mean_weight = row_weight
         if class_weight.size:
             mean_weight = class_weight.astype(np.float64)[y]
-            mean_weight = mean_weight * row_weight if row_weight.size else mean_weight
+            if row_weight.size:
+                with np.errstate(all="ignore"):
+                    mean_weight *= row_weight
         if smoothing == 0:
             # One class counts in each row: its weight joins the row's.
             row_weight, class_weight = mean_weight, class_weight[:0]
