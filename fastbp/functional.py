@@ -10,7 +10,7 @@ import numpy as np
 
 from fastbp import kernels
 from fastbp._checks import arrays, labels, scalars
-from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, has_plain_rows, is_plain
+from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, destination, has_plain_rows, is_plain
 from fastbp._checks.cost import CostBatch, as_batch, as_rows_of_one_axis
 from fastbp._checks.docs import documented
 from fastbp._checks.labels import NO_WEIGHT, first_label_outside
@@ -44,7 +44,7 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     b = arrays.as_float_array(b, "b", dtype=dtype, ndim=1)
     arrays.check_shape(w, (a_prev.shape[1], w.shape[1]), "w")
     arrays.check_shape(b, w.shape[1:], "b")
-    z = arrays.destination(out, (len(a_prev), w.shape[1]), dtype, a_prev, w, b)
+    z = destination(out, (len(a_prev), w.shape[1]), dtype, a_prev, w, b)
     kernels.dense_forward(a_prev, w, b, z)
     return arrays.deliver(z, out)  # type: ignore[no-any-return]
 
@@ -52,12 +52,12 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
 def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
     if not is_plain(z):
         z = arrays.as_float_array(z, "z")
-    result = np.empty_like(z) if out is None else arrays.destination_over(out, z)
+    a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
     if z.ndim == 2:
-        kernel(z, result)
+        kernel(z, a)
     else:
-        kernel(z.reshape(1, -1), result.reshape(1, -1))
-    return arrays.deliver(result, out)
+        kernel(z.reshape(1, -1), a.reshape(1, -1))
+    return arrays.deliver(a, out)
 
 
 @documented
@@ -127,9 +127,9 @@ def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
 
 def _row_by_row(kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Any) -> Any:
     if has_plain_rows(z, axis):
-        result = np.empty_like(z) if out is None else arrays.destination_over(out, z)
-        kernel(z, result)
-        return arrays.deliver(result, out)
+        a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
+        kernel(z, a)
+        return arrays.deliver(a, out)
     rows, shape, axes = arrays.as_class_rows(z, "z", axis)
     result = arrays.row_destination(out, shape, axes, rows)
     kernel(rows, result)
@@ -198,13 +198,13 @@ def logsumexp(
     array([6.9310000e-01, 1.0006931e+03])
     """
     if keepdims is False and has_plain_rows(z, axis):
-        result = arrays.destination(out, z.shape[:1], z.dtype, z)
+        result = destination(out, z.shape[:1], z.dtype, z)
         kernels.logsumexp(z, result)
         return arrays.deliver(result, out)
     rows, shape, axes = arrays.as_class_rows(z, "z", axis)
     keep = scalars.as_flag(keepdims, "keepdims")
     shape = tuple(1 if q in axes else n for q, n in enumerate(shape) if keep or q not in axes)
-    result = arrays.destination(out, shape, rows.dtype, rows)
+    result = destination(out, shape, rows.dtype, rows)
     kernels.logsumexp(rows, result.reshape(-1))
     return arrays.deliver(result, out)
 
@@ -348,7 +348,7 @@ def _plain_cost(
     loss, delta = np.empty(len(z), z.dtype), None
     divisor = float(len(z)) if reduction == "mean" else 1.0
     if fused:
-        delta = np.empty_like(z) if out is None else arrays.destination_over(out, z, y)
+        delta = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, y, over=z)
         bad = _reduced_cost(z, y, NO_WEIGHT, loss, delta, divisor)
     else:
         bad = _reduced_loss(z, y, NO_WEIGHT, loss, divisor)
@@ -497,7 +497,7 @@ def hidden_error(
     shape = len(delta_next), len(w_next)
     arrays.check_shape(w_next, (shape[1], delta_next.shape[1]), "w_next")
     arrays.check_shape(a, shape, "a")
-    delta = arrays.destination(out, shape, dtype, delta_next, w_next, a)
+    delta = destination(out, shape, dtype, delta_next, w_next, a)
     kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
     return arrays.deliver(delta, out)  # type: ignore[no-any-return]
 
@@ -519,7 +519,7 @@ def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
     """
     delta = arrays.as_float_array(delta, "delta", ndim=2)
     _refuse_no_rows(delta)
-    grad_b = arrays.destination(out, delta.shape[1:], delta.dtype, delta)
+    grad_b = destination(out, delta.shape[1:], delta.dtype, delta)
     kernels.bias_gradient(delta, grad_b)
     return arrays.deliver(grad_b, out)  # type: ignore[no-any-return]
 
@@ -546,7 +546,7 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     delta = arrays.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
     arrays.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
     _refuse_no_rows(delta)
-    grad_w = arrays.destination(out, (a_prev.shape[1], delta.shape[1]), delta.dtype, a_prev, delta)
+    grad_w = destination(out, (a_prev.shape[1], delta.shape[1]), delta.dtype, a_prev, delta)
     kernels.weight_gradient(a_prev, delta, grad_w)
     return arrays.deliver(grad_w, out)  # type: ignore[no-any-return]
 

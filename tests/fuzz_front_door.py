@@ -268,61 +268,74 @@ def of_one_array(draw):
     assert_ulp(name, got, exact, at)
 
 
-def costs(draw):
-    """cross_entropy, softmax_cross_entropy, output_error."""
-    take = Inputs(draw)
-    name = take.choose("cross_entropy", "softmax_cross_entropy", "output_error")
-    n, n_classes, is_cost = take.integer(0, 6), take.integer(1, 6), name != "output_error"
-    z, clean = take.array((n, n_classes), special=is_cost and take.one_in(2))
-    options, dtype = {}, clean.dtype
-    by_label, ignored = draw(st.booleans()), None
-    if is_cost:
-        bad = ("max", None, 1, [], np.array(["mean", "sum"]))
-        options["reduction"] = take.option(("mean", "sum", "none"), bad)
-        if by_label and take.one_in(3):
-            bad = ("1", 1.0, True, [1], np.array([1]))
-            ignored = options["ignore_index"] = take.option((-100, 1, 2**40), bad)
-        if take.one_in(3):
-            options["label_smoothing"] = take.option((0, 0.0, 0.25, 1, 1.0))
-    meant = dict(options)
-    ignored = ignored if type(ignored) is int else None
-    y, clean_y = take.labels(n, n_classes, ignored) if by_label else take.targets(clean.shape)
-    clean_y = clean_y if by_label else quietly(clean_y.astype, dtype)
-    if is_cost:
-        options["weight"], meant["weight"] = take.weights(n_classes, True)
-        options["sample_weight"], meant["sample_weight"] = take.weights(n, False)
-    reduction = str(options.get("reduction"))
-    if n == 0 and reduction == "mean":
+def cost_options(take, n, n_classes):
+    """Options of the cost as they are passed, and as they are; the number of labels to ignore."""
+    bad = ("max", None, 1, [], np.array(["mean", "sum"]))
+    options = {"reduction": take.option(("mean", "sum", "none"), bad)}
+    if take.one_in(3):
+        options["label_smoothing"] = take.option((0, 0.0, 0.25, 1, 1.0))
+    plain = dict(options)
+    for name, size in (("weight", n_classes), ("sample_weight", n)):
+        options[name], plain[name] = take.weights(size, name == "weight")
+    if n == 0 and str(options["reduction"]) == "mean":
         take.refused = take.refused or "no rows"
-    exact = None
-    if not take.refused and is_cost:
-        if meant["weight"] is not None:
-            meant["weight"] = meant["weight"].astype(dtype)
-        exact = quietly(reference.cost, clean, clean_y, **meant)
-        losses, _ = quietly(reference.cost, clean, clean_y, **meant | {"reduction": "none"})
-        is_huge = np.isfinite(losses) & (losses > np.finfo(dtype).max / 8)
-        if is_huge.any() or (reduction == "mean" and np.isnan(exact[0])):
-            take.refused = "perhaps"  # no row or weight is left, a logit is NaN, a loss is infinite
-    loss_shape = (n,) if reduction == "none" else ()
-    out = take.out(loss_shape if name == "cross_entropy" else clean.shape, dtype, z, y)
-    arguments = {"z" if is_cost else "a": z, "y": y, **options, "out": out}
+    return options, plain
+
+
+def costs(draw):
+    """cross_entropy and softmax_cross_entropy."""
+    take = Inputs(draw)
+    name, ignored = take.choose("cross_entropy", "softmax_cross_entropy"), None
+    n, n_classes, by_label = take.integer(0, 6), take.integer(1, 6), draw(st.booleans())
+    z, clean = take.array((n, n_classes), special=take.one_in(2))
+    options, plain = cost_options(take, n, n_classes)
+    if by_label and take.one_in(3):
+        ignored = take.option((-100, 1, 2**40), ("1", 1.0, True, [1], np.array([1])))
+        options["ignore_index"] = plain["ignore_index"] = ignored
+        ignored = ignored if type(ignored) is int else None
+    drawn = take.labels(n, n_classes, ignored) if by_label else take.targets(clean.shape)
+    dtype, is_fused = clean.dtype, name == "softmax_cross_entropy"
+    exact = exact_cost(take, clean, drawn[1], plain)
+    loss_shape = (n,) if str(options["reduction"]) == "none" else ()
+    out = take.out(clean.shape if is_fused else loss_shape, dtype, z, drawn[0])
+    arguments = {"z": z, "y": drawn[0], **options, "out": out}
     got = take.call(getattr(fastbp, name), arguments, [out])
     if got is None or take.refused:
         return
-    result = got[1] if name == "softmax_cross_entropy" else got
+    loss, result = got if is_fused else (got, got)
     assert out is None or result is out
-    if not is_cost:
-        rows = reference.wide(reference.onehot(clean_y, n_classes) if by_label else clean_y)
-        a = reference.wide(clean)
-        right = a * rows.sum(axis=1, keepdims=True) - rows
-        assert_ulp(name, np.array(got), right, np.maximum(np.abs(a), rows))
-        return
-    loss = got[0] if name == "softmax_cross_entropy" else got
     assert np.shape(loss) == loss_shape
     assert_near(np.asarray(loss), exact[0], dtype)
-    if name == "softmax_cross_entropy":
-        weights = [meant[key] for key in ("weight", "sample_weight") if meant[key] is not None]
+    if is_fused:
+        weights = [w for w in (plain["weight"], plain["sample_weight"]) if w is not None]
         assert_near(result, exact[1], dtype, math.prod(max(1, w.max(initial=0)) for w in weights))
+
+
+def exact_cost(take, z, y, plain):
+    """Loss and delta; a mean may be refused, or infinite, where the oracle gives NaN or more."""
+    if take.refused:
+        return None
+    y = y if y.ndim == 1 else quietly(y.astype, z.dtype)
+    if plain["weight"] is not None:
+        plain["weight"] = plain["weight"].astype(z.dtype)
+    exact = quietly(reference.cost, z, y, **plain)
+    losses, _ = quietly(reference.cost, z, y, **plain | {"reduction": "none"})
+    is_huge = np.isfinite(losses) & (losses > np.finfo(z.dtype).max / 8)
+    if is_huge.any() or (plain["reduction"] == "mean" and np.isnan(exact[0])):
+        take.refused = "perhaps"  # no row or weight is left, a logit is NaN, a loss is infinite
+    return exact
+
+
+def output_errors(draw):
+    take = Inputs(draw)
+    shape, by_label = (take.integer(0, 6), take.integer(1, 6)), draw(st.booleans())
+    a, clean = take.array(shape, special=False)
+    y, clean_y = take.labels(*shape) if by_label else take.targets(shape)
+    out = take.out(shape, clean.dtype, a, y)
+    got = take.call(fastbp.output_error, {"a": a, "y": y, "out": out}, [out])
+    if got is not None:
+        assert out is None or got is out
+        assert_same_bits(np.array(got), fastbp.output_error(clean, clean_y))
 
 
 def assert_near(got, exact, dtype, at_least=0):
@@ -434,6 +447,18 @@ NAMES = (*NETWORK, *FIT, "X", "y", "sample_weight", "layer_sizes", "optimizer", 
 NAMES += ("parameters", "epsilon")
 
 
+def fit_options(take, X, y):
+    options = {key: take.option(*pair) for key, pair in FIT.items() if take.one_in(3)}
+    options.setdefault("epochs", 2)
+    if not {"learning_rate", "momentum"} & set(options) and take.one_in(2):
+        bad = ("adam", fastbp.Adam, 1, fastbp.Adam(epsilon=1e-320))
+        options["optimizer"] = take.option(OPTIMIZERS, bad)
+    if take.one_in(4):
+        bad = (X, (X,), (X, y, y), 1, "ab", (None, None), (X, None))
+        options["validation_data"] = take.choose(*bad) if take.refuse("pair", 15) else (X, y)
+    return options
+
+
 def fit_network(draw):
     take = Inputs(draw)
     sizes = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
@@ -464,14 +489,7 @@ def fit_network(draw):
     plain = {"X": clean, "y": clean_y, "sample_weight": clean_weight}
     for method in (net.gradients, net.loss, net.score):
         assert_as_plain(take, method, data, plain)
-    options = {key: take.option(*pair) for key, pair in FIT.items() if take.one_in(3)}
-    options.setdefault("epochs", 2)
-    if not {"learning_rate", "momentum"} & set(options) and take.one_in(2):
-        bad = ("adam", fastbp.Adam, 1, fastbp.Adam(epsilon=1e-320))
-        options["optimizer"] = take.option(OPTIMIZERS, bad)
-    if take.one_in(4):
-        bad = (X, (X,), (X, y, y), 1, "ab", (None, None), (X, None))
-        options["validation_data"] = take.choose(*bad) if take.refuse("pair", 15) else (X, y)
+    options = fit_options(take, X, y)
     if not is_finite:
         take.refused = take.refused or "not finite"
     twin, before = pickle.loads(pickle.dumps(net)), pickle.dumps(net)
@@ -553,7 +571,7 @@ def error_of(method, **arguments):
 
 
 #: What is drawn from; those that cost little more often.
-CASES = [of_one_array, of_one_array, costs, costs, costs, layers, steps, steps]
+CASES = [of_one_array, of_one_array, costs, costs, output_errors, layers, steps, steps]
 CASES += [fit_network, fit_network, fit_classifier]
 
 

@@ -114,10 +114,10 @@ def test_results_go_to_out_itself_where_that_is_safe(dtype):
     for out in (x, np.asfortranarray(x), draw(dtype, (3, 8))[:, ::2], x.view(Subclass)):
         arrays.check_out(out, (3, 4), dtype)
     for out, is_safe in ((x, True), (x[:], True), (x.copy(), True), (x.T.copy().T, False)):
-        assert (arrays.destination_over(out, x) is out) == is_safe
+        assert (arrays.destination(out, (3, 4), dtype, over=x) is out) == is_safe
     flat = draw(dtype, (7,))
-    assert arrays.destination_over(flat[1:], flat[:-1]) is not flat
-    assert not np.shares_memory(arrays.destination_over(flat[1:], flat[:-1]), flat)
+    shifted = arrays.destination(flat[1:], (6,), dtype, over=flat[:-1])
+    assert not np.shares_memory(shifted, flat)
     assert not np.shares_memory(arrays.destination(flat[:4], (4,), dtype, flat[3:]), flat)
     assert not np.shares_memory(arrays.destination(flat, (7,), dtype, flat), flat)
 

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass")
 
 NAN, INF, AxisError = np.nan, np.inf, np.exceptions.AxisError
 IMAGE = np.full((2, 3, 4), 1 / 3)  # target rows along axis 1
-AXIS_1 = {"axis": 1, "weight": None, "sample_weight": None}
+PLAIN = {"weight": None, "sample_weight": None}
+AXIS_1 = {"axis": 1, **PLAIN}
 
 
 def spoilt(array, place, value):
@@ -75,7 +76,7 @@ COST(z=Z[:0], y=Y[:0], sample_weight=None) -> ValueError: the mean is over no ro
 COST(z=Z[:0], y=Z[:0], sample_weight=[]) -> ValueError: the mean is over no rows: z has shape (0, 4)
 COST(y=0 * Y, ignore_index=0) -> ValueError: the mean is over no rows: every label is ignore_index
 COST(y=0 * Y, ignore_index=0, label_smoothing=0.1) -> ValueError: the mean is over no rows: every
-COST(y=0 * Y, ignore_index=0, weight=None, sample_weight=None) -> ValueError: the mean is over no
+COST(y=0 * Y, ignore_index=0, **PLAIN) -> ValueError: the mean is over no
 COST(y=Y % 2, weight=[0, 0, 1, 1]) -> ValueError: the mean is over weights that sum to zero
 COST(sample_weight=1 * (Y == 2), ignore_index=2) -> ValueError: the mean is over weights that sum
 COST(y=ROWS, ignore_index=3) -> ValueError: ignore_index must be None with target rows, got 3
@@ -90,6 +91,8 @@ COST(y=spoilt(Y, 1, 4), label_smoothing=0.1) -> ValueError: y must hold labels f
 COST(y=Y.astype("u8") - 1, ignore_index=-1) -> ValueError: y must hold labels from 0 to 3, got 1844
 COST(y=Y.astype("u8") - 1, ignore_index=2**64 - 1) -> ValueError: y must hold labels from 0 to 3, g
 COST(z=IMAGE, y=7 * np.eye(2, 3, 1, int), sample_weight=None) -> ValueError: ... 7 in row (0, 1)
+COST(y=spoilt(Y, 3, 4), **PLAIN) -> ValueError: y must hold labels from 0 to 3, got 4 in row 3
+COST(y=spoilt(Y, 6, -1), reduction="sum", **PLAIN) -> ValueError: y must hold labels from 0 to 3
 COST(z=Z[0], y=9, sample_weight=None) -> ValueError: y must hold labels from 0 to 3, got 9
 LABELLED(y=Y.astype(float)) -> TypeError: y must be integer labels, got dtype float
 LABELLED(y=Y > 1) -> TypeError: y must be integer labels, got dtype bool

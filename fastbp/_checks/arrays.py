@@ -197,15 +197,11 @@ def check_out(out: Any, shape: Shape, dtype: np.dtype[Any], name: str = "out") -
 
 
 def destination(
-    out: Array | None,
-    shape: Shape,
-    dtype: np.dtype[Any],
-    *read: Array,
-    in_place: Array | None = None,
+    out: Array | None, shape: Shape, dtype: np.dtype[Any], *read: Array, over: Array | None = None
 ) -> Array:
     """Return a plain array for a kernel's result: ``out`` itself where that is safe.
 
-    The kernel reads ``read`` at any time, and each element of ``in_place`` before it writes there.
+    The kernel reads ``read`` at any time, and each element of ``over`` before it writes there.
     """
     if out is None:
         return np.empty(shape, dtype)
@@ -214,14 +210,9 @@ def destination(
         check_out(out, shape, dtype)
     for x in read:
         is_safe = is_safe and not _overlap(out, x)
-    if is_safe and in_place is not None:
-        is_safe = not _overlap(out, in_place) or _are_same(out, in_place)
+    if is_safe and over is not None:
+        is_safe = not _overlap(out, over) or _are_same(out, over)
     return out if is_safe else np.empty(shape, dtype)
-
-
-def destination_over(out: Array | None, z: Array, *read: Array) -> Array:
-    """Return a `destination` for a result of the shape of ``z``, maybe the memory of ``z``."""
-    return destination(out, z.shape, z.dtype, *read, in_place=z)
 
 
 def _overlap(x: Array, y: Array) -> bool:
@@ -251,7 +242,7 @@ def row_destination(
 ) -> Array:
     """Return a `destination` for a result in rows along ``axes``, maybe the memory of ``rows``."""
     if _are_last(axes, shape):
-        result = destination(out, shape, rows.dtype, *read, in_place=rows)
+        result = destination(out, shape, rows.dtype, *read, over=rows)
         return result.reshape(rows.shape)
     if out is not None:
         check_out(out, shape, rows.dtype)
