@@ -324,7 +324,7 @@ def _reduced_loss(z: Any, y: Any, row_weight: Any, loss: Any, divisor: Any) -> A
 
 @kernel
 def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any) -> Any:
-    """Write what `_reduced_loss` does, and delta."""
+    """Write delta, too."""
     bad = first_label_outside(y, z.shape[1])
     if bad < 0:
         kernels.softmax_cross_entropy(z, y, row_weight, loss, delta, 1.0 / divisor)
@@ -335,7 +335,7 @@ def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, delta: Any, diviso
 def _plain_cost(
     z: Any, y: Any, axis: Any, smoothing: Any, reduction: Any, out: Any = None, fused: bool = False
 ) -> tuple[Any, Any] | None:
-    """Return what `_cost` does, for plain rows and labels without options; else None.
+    """Return the result of `_cost` for plain rows and labels without options, else None.
 
     The checks of `_cost` take longer than the cost of 128 rows.
     """

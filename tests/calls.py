@@ -1,4 +1,4 @@
-"""Calls of kernels between guard zones, and what every kernel promises about its arguments."""
+"""Calls of kernels between guard zones, and assertions that hold for every kernel."""
 
 import itertools
 import subprocess
@@ -153,11 +153,10 @@ def assert_one_specialisation(make, kernel=None):
 def assert_plain_is_close(calls, at_least=0):
     """Kernels as plain Python give the same, up to the multiply-adds that it cannot fuse.
 
-    ``at_least`` bounds the number below in whose ulp a difference is measured: what a result is
-    a small difference of.
+    A difference is measured in ulp of the result, or of ``at_least`` if that is larger.
     """
     __tracebackhide__ = True
-    # whether arrays are written or read does not matter to the child: all of them come back
+    # the child returns all arrays, read or written
     jobs = [(call.kernel.__name__, (*call.inputs, *call.written, *call.scalars)) for call in calls]
     for call, found in zip(calls, plain_python.results_of(jobs), strict=True):
         for one, other in zip(found[len(call.inputs) :], _listed(call()), strict=True):

@@ -1,7 +1,7 @@
 """Arguments of every kind for every public function and both models.
 
 A call agrees with the oracle or with the same call on plain arrays, or it raises a documented
-exception; it changes nothing but what it is asked to write, and never warns.
+exception; it writes to its results alone, and never warns.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ NOT_NUMERIC = ("bool", "f2", "c8", "c16", "O", "U3", "M8[s]", "m8[s]")
 if np.finfo(np.longdouble).bits != 64:
     NOT_NUMERIC += ("longdouble",)
 
-#: No numbers, and numbers that no option has room for.
+#: Values that no option takes.
 BAD = ("1", None, 1j, [1], {}, math.nan, math.inf, -math.inf, -1, 10**400, object())
 BAD += (Fraction(-1, 3), np.array([1, 2]), np.array(0.5), True, np.True_)
 BAD_NUMBER = tuple(x for x in BAD if x is not None)
@@ -90,7 +90,7 @@ class Inputs:
         return x.tolist() if name == "list" else LAYOUTS[name](x.copy())
 
     def spoilt(self, x):
-        """Something that is no array of numbers."""
+        """Something that is no numeric array."""
         kind = self.choose(*NOT_NUMERIC, "masked", "matrix", "ragged", "thing")
         if kind == "masked":
             return np.ma.array(x, mask=np.ones(x.shape, bool)) if x.size else None
@@ -107,7 +107,7 @@ class Inputs:
     def array(self, shape, dtype=None, special=True):
         """An array as it is passed, and its values."""
         clean = self.values(shape, np.dtype(dtype or self.choose(*FLOATS * 3, *INTEGERS)), special)
-        if self.refuse("no array of numbers", 25):
+        if self.refuse("no numeric array", 25):
             return self.spoilt(clean), clean
         return self.dressed(clean), clean if clean.dtype.kind == "f" else clean.astype(np.float64)
 
@@ -206,7 +206,7 @@ def memory(x):
 
 
 def bytes_of(x):
-    """What must not change, and can be compared."""
+    """The content of an argument, to be compared."""
     x = memory(x)
     if isinstance(x, np.ndarray) and x.dtype.kind != "O":
         return x.dtype.str, x.shape, x.tobytes()
@@ -570,7 +570,7 @@ def error_of(method, **arguments):
     return error
 
 
-#: What is drawn from; those that cost little more often.
+#: Quick cases stand more often.
 CASES = [of_one_array, of_one_array, costs, costs, output_errors, layers, steps, steps]
 CASES += [fit_network, fit_network, fit_classifier]
 

@@ -1,4 +1,4 @@
-"""The front door: what it lets through, and as which arrays and numbers."""
+"""The checks: which arguments pass, and which arrays and numbers they become."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What the functions make of special values: the table of edge cases, for both dtypes."""
+"""Special values: the table of edge cases, for both dtypes."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N, K = 5, 4
 Y = np.array([0, 1, 2, 3, 1])
 REDUCTIONS = ("mean", "sum", "none")
 WEIGHT = [1.0, 2.0, 3.0, 0.5]
-# What leads to other kernels: options, and whether the answers are target rows
+# Options that lead to other kernels, and whether the answers are target rows
 COSTS = {
     "labels": ({}, False),
     "weight": ({"weight": WEIGHT}, False),
@@ -101,7 +101,7 @@ def test_minus_inf_logit_of_the_label(dtype):
             assert fastbp.cross_entropy(z, y, reduction=reduction) == INF
     # smoothing gives every class a share
     assert losses(z, [0, 1], label_smoothing=0.1)[0] == INF
-    # a row of weight 0 contributes 0, whatever it holds
+    # a row of weight 0 contributes 0 even for an infinite loss
     loss, delta = losses_with_delta(z, [1, 1], sample_weight=[0, 1])
     assert loss[0] == 0
     assert (delta[0] == 0).all()

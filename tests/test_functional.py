@@ -11,7 +11,7 @@ from tolerances import FINITE_DIFFERENCE, STEP, assert_product, assert_same_bits
 
 import fastbp
 
-#: What the reductions and the building of target rows may add to the kernels' errors, in eps.
+#: Errors of the reductions and of the building of target rows, beside the kernels', in eps.
 ROUNDINGS = 8
 
 N, K, J = 7, 5, 3  # rows, classes (or units), units of the layer before
@@ -268,7 +268,7 @@ def test_logits_decide_the_dtype():
     same = fastbp.softmax_cross_entropy(z, y.astype("f4"), weight=WEIGHT.astype("f4"))
     assert loss == same[0]
     assert_same_bits(delta, same[1])
-    # a float32 row sums to 1 as float32 rows do, whatever the logits are
+    # float32 targets have the tolerance of float32 rows, also with float64 logits
     assert fastbp.cross_entropy(z.astype(float), y.astype("f4")).dtype == np.float64
 
 
@@ -360,7 +360,7 @@ def with_weights(z, y, s, out=None):
 def cases(dtype):
     p, z, y = layer(dtype), draw(N, K, dtype=dtype), draw_labels(N)
     rows, s = draw_targets(N, K, dtype=dtype), np.abs(draw(N, dtype=dtype))
-    a, turned = reference.softmax(z).astype(dtype), np.ascontiguousarray(z.T)
+    a, transposed = reference.softmax(z).astype(dtype), np.ascontiguousarray(z.T)
     row = np.ascontiguousarray(z[0])
     return {
         **{name: (getattr(fastbp, name), {}, (z,)) for name in (*ELEMENTWISE, "softmax")},
@@ -378,10 +378,10 @@ def cases(dtype):
         "softmax_cross_entropy of rows": (error_of, {}, (z, rows)),
         "softmax_cross_entropy weighted": (with_weights, {}, (z, y, s)),
         "softmax_cross_entropy smoothed": (error_of, {"label_smoothing": 0.1}, (z, y)),
-        "softmax_cross_entropy axis 0": (error_of, {"axis": 0}, (turned, y)),
+        "softmax_cross_entropy axis 0": (error_of, {"axis": 0}, (transposed, y)),
         "output_error": (fastbp.output_error, {}, (a, y)),
         "output_error of rows": (fastbp.output_error, {}, (a, rows)),
-        "output_error axis 0": (fastbp.output_error, {"axis": 0}, (turned, y)),
+        "output_error axis 0": (fastbp.output_error, {"axis": 0}, (transposed, y)),
         "dense": (fastbp.dense, {}, (p["a_prev"], p["w"], p["b"])),
         "hidden_error": (fastbp.hidden_error, {}, (p["delta"], p["w"], p["a"])),
         "bias_gradient": (fastbp.bias_gradient, {}, (p["delta"],)),

@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def train_network(x, y, weight=None):
-    """All that a network makes of its input."""
+    """All results of a network for its input."""
     net = Network([J, 5, K], dtype="float64")
     options = {"sample_weight": weight}
     history = net.fit(x, y, epochs=2, batch_size=4, validation_data=(x, y), **options)
@@ -114,7 +114,7 @@ def test_a_row_that_is_not_finite_spoils_no_other_prediction(dtype, bad):
         y, weight = np.zeros(520, int), np.ones(520)
         assert np.isnan(net.loss(x, y))
         assert 0 <= net.score(x, y) <= 1
-        weight[spoilt] = 0  # nothing, whatever the rows hold
+        weight[spoilt] = 0  # rows of weight 0 count as nothing
         assert net.loss(x, y, sample_weight=weight) == net.loss(clean, y, sample_weight=weight)
 
 
@@ -153,9 +153,9 @@ n, n_features = 2**17, 512
 data = np.memmap(sys.argv[1], np.float32, "r", shape=(n, n_features))
 y = np.arange(n) % 2
 net = Network([n_features, 2])
-classifier = MLPClassifier((), max_iter=1, batch_size=4096, n_threads=1)
-options = {"epochs": 1, "batch_size": 4096, "n_threads": 1}
-for x in (data[:8192], data):  # all that is compiled comes first
+classifier = MLPClassifier((), max_iter=1, batch_size=64, n_threads=1)
+options = {"epochs": 1, "batch_size": 64, "n_threads": 1}
+for x in (data[:128], data):  # all that is compiled comes first
     if x is data:
         used = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
         # Private memory that can be written counts; pages of a file do not.

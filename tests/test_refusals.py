@@ -1,4 +1,4 @@
-"""The table of refusals: what the public entries turn away, and what their messages say.
+"""The table of refusals: arguments that public entries refuse, and the words of the messages.
 
 A refused call writes nothing: neither ``out``, nor another argument, nor the model.
 """
@@ -49,7 +49,8 @@ GROUPS = {
 GROUPS["WEIGHTED"] = [*GROUPS["COST"], *GROUPS["JUDGE"]]
 GROUPS["LABELLED"] = [*GROUPS["WEIGHTED"], "output_error"]
 
-# entry or group (what differs from good arguments) -> exception: the first words of its message
+# entry or group (changes of good arguments) -> exception: the first words of its message
+# "..." stands for any words before the others.
 TABLE = """
 dense(a_prev=X[0]) -> ValueError: a_prev must be 2-D, got shape (3,)
 dense(w=W.T) -> ValueError: w must have shape (3, 3), got (4, 3)
@@ -210,14 +211,14 @@ TRAIN(hidden_layer_sizes=(5, True)) -> ValueError: hidden_layer_sizes must be in
 TRAIN(hidden_layer_sizes=(5, 0)) -> ValueError: hidden_layer_sizes must be > 0, got [5, 0]
 """
 
-# Numbers, and what else is one of several
+# Numbers, choices, dtypes, axes
 
 CLOSED, HALF_OPEN = "a number in [0, 1]", "a number in [0, 1)"
 AT_LEAST_0, ABOVE_0 = "a finite number >= 0", "a finite number > 0"
 NOT_REAL = [None, "0.5", True, np.True_, 0.5j, [0.5], np.array([1, 2]), np.zeros(1, int)]
 OUT_OF_RANGE = [NAN, INF, -INF, 10**400, Fraction(10**400, 3), np.longdouble("inf"), -0.1]
 NOT_INTEGER = [1.0, "1", True, np.True_, None, [1], np.array([1]), Fraction(1), 1j]
-# Entries, argument, what it must be, and values of the right type that it may not have
+# Entries, argument, expected values, and values of the right type out of range
 NUMBERS = [
     ("COST", "label_smoothing", CLOSED, [1.5]),
     ("STEPS", "learning_rate", AT_LEAST_0, []),
@@ -294,7 +295,7 @@ def options_of(entry):
 
 
 def arrays_of(entry):
-    """What is no array of numbers, for each array that is read."""
+    """Values that are no numeric array, for each array that the entry reads."""
     written = {"param", "velocity", "m", "v"}
     for name, good in GOOD[entry].items():
         kind = np.asarray(good).dtype.kind
@@ -315,7 +316,7 @@ def arrays_of(entry):
 
 
 def outs_of(entry, dtype):
-    """What cannot take a result."""
+    """Arrays that cannot take a result."""
     if entry not in OUT_SHAPES:
         return
     shape = OUT_SHAPES[entry]

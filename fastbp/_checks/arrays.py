@@ -1,4 +1,4 @@
-"""Arrays: what a kernel may read, rows along any axis, and where a result is written."""
+"""Arrays: plain arrays for kernels, rows along any axis, and destinations of results."""
 
 from __future__ import annotations
 
@@ -150,6 +150,8 @@ def as_class_rows(
 
 def as_axes(axis: Any, ndim: int) -> Shape:
     """Return ``axis`` (an int, a tuple of ints, or None for all) as integers from 0 on."""
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if axis is None:
         return tuple(range(ndim))
     given = axis if isinstance(axis, tuple) else (axis,)
@@ -179,6 +181,8 @@ def move_axes_last(array: Array, axes: Shape) -> Array:
 
 def without_axes(shape: Shape, axes: Shape) -> Shape:
     """Return ``shape`` without the lengths of ``axes``."""
+    if len(axes) == 1:  # a third of the time
+        return shape[: axes[0]] + shape[axes[0] + 1 :]
     return tuple(n for q, n in enumerate(shape) if q not in axes)
 
 

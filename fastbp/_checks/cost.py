@@ -1,4 +1,4 @@
-"""The arguments of the cost, checked: what its kernels read."""
+"""The arguments of the cost, checked and laid out for its kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CostBatch(NamedTuple):
-    """What the kernels of the cost read, and how their results are reduced."""
+    """Arguments of the kernels of the cost, and the reduction of their results."""
 
     z: Array  # (n, n_classes)
     y: Array  # labels (n,), or target rows (n, n_classes)
@@ -29,7 +29,7 @@ class CostBatch(NamedTuple):
 
 
 def as_rows_of_one_axis(x: ArrayLike, name: str, axis: Any) -> tuple[Array, Shape, Shape]:
-    """Return what `arrays.as_class_rows` does, of an array with one class axis."""
+    """Return the rows, shape and axis of an array with one class axis."""
     rows, shape, axes = arrays.as_class_rows(x, name, scalars.as_int(axis, "axis"))
     if not shape:
         raise ValueError(f"{name} must have a class axis, got a scalar")

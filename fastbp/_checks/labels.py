@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # For kernels: every row weighs one.
 NO_WEIGHT: NDArray[np.float64] = np.empty(0, FLOAT64)
+_LIMITS = np.iinfo(INTP)
 
 
 # Compiled: two NumPy reductions over 128 labels cost more than the cross-entropy of 128 rows.
@@ -93,14 +94,14 @@ def as_labels(
     if given.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integer labels, got dtype {given.dtype}")
     check_shape(given, shape, name)
-    limits, bad = np.iinfo(INTP), -1
+    bad = -1
     if not np.can_cast(given.dtype, INTP):
         # The conversion to intp would change integers beyond its limits.
-        outside = (given > limits.max) | (given < limits.min)
+        outside = (given > _LIMITS.max) | (given < _LIMITS.min)
         bad = int(np.argmax(outside)) if outside.any() else -1
     labels = arrays.as_contiguous(given, INTP).reshape(-1)
     if bad < 0:
-        if ignore_index is None or not limits.min <= ignore_index <= limits.max:
+        if ignore_index is None or not _LIMITS.min <= ignore_index <= _LIMITS.max:
             bad = int(first_label_outside(labels, n_classes))
         else:
             labels, given_labels = np.empty_like(labels), labels
