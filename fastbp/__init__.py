@@ -11,7 +11,7 @@ _collects = gc.isenabled()
 gc.disable()
 try:
     from fastbp import kernels
-    from fastbp._files.safetensors import ModelFileError
+    from fastbp._files.network_file import ModelFileError
     from fastbp.functional import (
         adam_step,
         bias_gradient,

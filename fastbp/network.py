@@ -152,11 +152,11 @@ class Network:
             layout.as_panels(self._plan, held["second_moment"], second_moment)
         n_updates[0] = held["n_steps"]
 
-    def _metadata(self, n_updates: int) -> network_file.Facts:
+    def _metadata(self, n_updates: int) -> network_file.NetworkMetadata:
         kind = self.layer_sizes, self.activation, self.dtype, self.seed
-        return network_file.Facts(*kind, self._epoch, n_updates)
+        return network_file.NetworkMetadata(*kind, self._epoch, n_updates)
 
-    def _copies(self) -> tuple[network_file.Facts, Array, state.OptimizerState]:
+    def _copies(self) -> tuple[network_file.NetworkMetadata, Array, state.OptimizerState]:
         """Return copies of all that makes the network, as it is between two steps."""
         parameters, optimizer_state = self._learner.copies()
         return self._metadata(int(optimizer_state.n_updates[0])), parameters, optimizer_state
@@ -172,8 +172,8 @@ class Network:
 
         Raises
         ------
-        OSError, ValueError
-            If the file cannot be written, or there are more than about 2500 layers.
+        OSError
+            If the file cannot be written.
 
         Examples
         --------
@@ -197,7 +197,7 @@ class Network:
         ------
         ModelFileError
             A ValueError: if the file is damaged, of another kind or of a later version.  Nothing
-            in a file is executed, and no more memory is taken than the file is long.
+            in a file is executed.
         """
         with network_file.opened(path) as file:
             network = cls._of_file(file)
@@ -207,9 +207,9 @@ class Network:
     @classmethod
     def _of_file(cls, file: network_file.NetworkFile) -> Self:
         """Make the network of an open file; it is valid once the file is finished."""
-        network, metadata = cls.__new__(cls), file.facts
+        network, metadata = cls.__new__(cls), file.metadata
         kind = metadata.layer_sizes, metadata.activation, metadata.dtype, metadata.seed
-        network._allocate(*kind, file.has_second)
+        network._allocate(*kind, file.has_second_moment)
         network._epoch = metadata.epoch
         file.take_network(network._parameters, network._learner.optimizer_state)
         return network

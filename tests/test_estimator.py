@@ -384,7 +384,7 @@ def test_names_of_columns(data):
 @pytest.mark.parametrize("kind", SPARSE, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_sparse_equals_dense(sparse_data, weight, solver, kind, monkeypatch):
-    monkeypatch.setattr(fastbp.estimator.classifier, "_DENSE_ROWS", 20)
+    monkeypatch.setattr(fastbp.estimator.coefficients, "_DENSE_ROWS", 20)
     X, y = sparse_data
     dense = small(solver=solver, batch_size=10).fit(X, y, weight)
     sparse = small(solver=solver, batch_size=10).fit(kind(X), y, weight)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp._files import safetensors
+from fastbp._files import network_file
 
 pytestmark = pytest.mark.compiled  # the more inputs, the better
 
@@ -50,7 +50,7 @@ def test_a_fault_is_found_and_its_seed_printed(monkeypatch, capsys):
 
 def test_a_file_that_is_believed_wrongly_is_kept(monkeypatch, capsys, tmp_path):
     """A reader that looks at no checksum."""
-    monkeypatch.setattr(safetensors.Reader, "finish", lambda self: None)
+    monkeypatch.setattr(network_file.NetworkFile, "finish", lambda self: None)
     monkeypatch.setattr(fuzz_model_files.tempfile, "gettempdir", lambda: str(tmp_path))
     assert fuzz.main(["model-files", "--seconds", "60", "--seed", "3"]) == 1
     assert "AssertionError" in capsys.readouterr().err

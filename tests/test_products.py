@@ -10,7 +10,8 @@ from tolerances import assert_product, assert_same_bits
 from fastbp import _simd
 from fastbp._compile import inlined, kernel
 from fastbp._simd import Prefetched, Product, flat, offset
-from fastbp._simd.tile import TILE_HEIGHT, UPDATE_HEIGHTS
+from fastbp._simd.tile import TILE_HEIGHT
+from fastbp._simd.update_tile import UPDATE_HEIGHTS
 from fastbp.kernels import _matmul
 from fastbp.kernels.update import SgdRates
 

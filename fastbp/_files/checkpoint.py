@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -12,12 +13,8 @@ import numpy as np
 
 from fastbp._atomic import StrPath
 from fastbp._files import network_file
-from fastbp._files.network_file import Facts, is_count
-from fastbp._files.safetensors import PIECE, Array, ModelFileError
+from fastbp._files.network_file import Array, NetworkMetadata, bytes_of, is_count
 from fastbp.backprop import layout, state
-from fastbp.optimizers import SGD, Adam
-from fastbp.training.history import History
-from fastbp.training.run import Run
 
 
 class Position(NamedTuple):
@@ -35,13 +32,13 @@ class Position(NamedTuple):
     ended: bool
 
 
-class Resumed(NamedTuple):
-    """What a checkpoint holds."""
+class Snapshot(NamedTuple):
+    """All that a run needs to go on from a position."""
 
     position: Position
-    history: History
+    history: Mapping[str, list[float]]  # by name, an entry for each epoch
     parameters: Array
-    memory: state.OptimizerState
+    optimizer_state: state.OptimizerState
     start: Array  # the parameters at the beginning of the epoch
 
 
@@ -55,50 +52,45 @@ class Checkpoint:
         Steps from one to the next; None: an epoch.
     identity : dict
         What the result depends on, JSON-like: a run that differs in any of it is another run.
-    facts : Facts
-        Of the network.
+    metadata : NetworkMetadata
     """
 
     def __init__(
-        self, path: StrPath, every: int | None, identity: dict[str, Any], facts: Facts
+        self,
+        path: StrPath,
+        every: int | None,
+        identity: dict[str, Any],
+        metadata: NetworkMetadata,
     ) -> None:
         self._path, self._every = path, every
-        self._identity, self._facts = identity, facts
+        self._identity, self._metadata = identity, metadata
 
     def next_step(self, first: int, n_steps: int) -> int:
-        """The next step to save at after step ``first``, both counted over all epochs."""
+        """Return the next step to save at after step ``first``, both counted over all epochs."""
         every = self._every or n_steps
         return (first // every + 1) * every
 
-    def save(self, run: Run, position: Position, history: History) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         """Write where a run is, in place of what was written before.
 
-        Of ``history``, the epochs that are done count.
+        Of the history, the epochs that are done count.
         """
-        learner = run.learner
+        position, history, parameters, optimizer_state, start = snapshot
         arrays = {
             f"history.{name}": np.array(values[: position.done], np.float64)
-            for name, values in asdict(history).items()
+            for name, values in history.items()
         }
         if position.step:
-            arrays["epoch_start"] = run.start
-        facts = self._facts._replace(
-            epoch=position.first_epoch + position.done,
-            n_steps=int(learner.optimizer_state.n_updates[0]),
+            arrays["epoch_start"] = start
+        metadata = self._metadata._replace(
+            epoch=position.first_epoch + position.done, n_steps=int(optimizer_state.n_updates[0])
         )
         settings = {"run": self._identity, "position": position}
-        network_file.save(
-            self._path,
-            "checkpoint",
-            facts,
-            learner.parameters,
-            learner.optimizer_state,
-            arrays,
-            settings,
-        )
+        network = metadata, parameters, optimizer_state
+        network_file.save(self._path, "checkpoint", *network, arrays, settings)
 
-    def load(self, n_steps: int, is_adam: bool) -> Resumed | None:
-        """Return what was saved last; None if there is no file.
+    def load(self, n_steps: int, is_adam: bool, names: Iterable[str]) -> Snapshot | None:
+        """Return what was saved last, with the history of these names; None if there is no file.
 
         Raises
         ------
@@ -109,63 +101,60 @@ class Checkpoint:
             return None
         with network_file.opened(self._path, "checkpoint") as file:
             self._compare(file)
-            raw = file.setting("position", _is_position)
-            position = Position(*raw)
+            position = Position(*file.setting("position", _is_position))
             done = position.done
-            is_right = position.first_epoch + done == file.facts.epoch
+            is_right = position.first_epoch + done == file.metadata.epoch
             if not is_right or position.step > n_steps or file.shape("history.loss") != (done,):
-                file.fail(f"position makes no sense: {raw}")
-            if file.has_second != is_adam:
+                file.fail(f"position makes no sense: {list(position)}")
+            if file.has_second_moment != is_adam:
                 file.fail("it must hold a second moment with Adam, and none without")
-            plan = layout.make_plan(self._facts.layer_sizes, self._facts.activation)
-            history = History()
-            for name in asdict(history):
+            plan = layout.make_plan(self._metadata.layer_sizes, self._metadata.activation)
+            history = {}
+            for name in names:
                 is_needed = not name.startswith("val_") or self._identity["validation_data"]
                 values = np.empty(done if is_needed else 0)
-                setattr(history, name, file.take(f"history.{name}", values).tolist())
-            dtype = self._facts.dtype
-            parameters = state.make_parameters(plan, dtype)
-            memory = state.make_optimizer_state(plan, dtype, file.has_second)
-            file.take_network(parameters, memory)
+                history[name] = file.take(f"history.{name}", values).tolist()
+            parameters = state.make_parameters(plan, self._metadata.dtype)
+            optimizer_state = state.make_optimizer_state(plan, self._metadata.dtype, is_adam)
+            file.take_network(parameters, optimizer_state)
             start = parameters
             if position.step:
                 start = file.take("epoch_start", np.empty_like(parameters))
             file.finish()
-        return Resumed(position, history, parameters, memory, start)
+        return Snapshot(position, history, parameters, optimizer_state, start)
 
     def _compare(self, file: network_file.NetworkFile) -> None:
-        name = os.fsdecode(self._path)
+        """Refuse the file of another network or another run."""
         for field in ("layer_sizes", "activation", "dtype", "seed"):
-            was, now = getattr(file.facts, field), getattr(self._facts, field)
+            was, now = getattr(file.metadata, field), getattr(self._metadata, field)
             if was != now:
-                raise ModelFileError(f"{name}: another network's: {field} was {was}, and is {now}")
+                file.fail(f"another network's: {field} was {was}, and is {now}")
         run = file.setting("run", lambda value: value.keys() == self._identity.keys())
         for field, now in self._identity.items():
             if run[field] != now:
                 values = "" if field in DATA else f": it was {run[field]}, and is {now}"
-                raise ModelFileError(f"{name}: another run's: {field} is not the same{values}")
+                file.fail(f"another run's: {field} is not the same{values}")
 
 
-# Of these, fingerprints are compared; their values would tell nobody anything.
+# Compared by fingerprints, which a message does not show
 DATA = ("X", "y", "sample_weight", "validation_data")
 
 
 def identity_of(
     data: state.Data,
     validation: state.Data | None,
-    optimizer: SGD | Adam,
+    optimizer: Any,
     batch_size: int,
     l2: float,
     shuffle: bool,
 ) -> dict[str, Any]:
-    """Tell a run of training from all others, but for the network that it begins with."""
-    fingerprints = _fingerprints(data)
+    """Describe a run, apart from its network; ``optimizer`` is a dataclass."""
     return {
         "batch_size": min(batch_size, state.n_rows(data)),
         "optimizer": {"name": type(optimizer).__name__, **asdict(optimizer)},
         "l2": l2,
         "shuffle": shuffle,
-        **fingerprints,
+        **_fingerprints(data),
         "validation_data": None if validation is None else _fingerprints(validation),
     }
 
@@ -183,9 +172,7 @@ def _fingerprints(data: state.Data) -> dict[str, str | None]:
 
 def _fingerprint(array: Array) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    flat = array.reshape(-1)
-    for first in range(0, len(flat), PIECE // 8):
-        digest.update(flat[first : first + PIECE // 8].view(np.uint8).data)
+    digest.update(bytes_of(array))
     return digest.hexdigest()
 
 

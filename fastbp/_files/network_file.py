@@ -1,34 +1,52 @@
-"""What a model file says: the layers, the parameters, their momentum, and what comes with them.
+"""Model files: the layers, the parameters, the optimizer's state, and what comes with them.
 
-Of everything that is read, dtype, shape and size are compared with what the layers ask for, before
-anything is allocated.
+A file has the safetensors format.  Its metadata hold one text, "fastbp": the settings as JSON, with
+a checksum over the other settings and all arrays.  Names, dtypes and shapes of the arrays are
+compared with what the layers ask for before anything is allocated.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
-from fastbp._atomic import StrPath
-from fastbp._files.safetensors import DTYPES, Array, Reader, reading, write
+from fastbp._atomic import StrPath, replace_file
 from fastbp.backprop import layout, state
 from fastbp.kernels.activation import ACTIVATIONS
 
-# Of what a file holds, and how: a change of either that older versions would misread makes it 2.
+Array = npt.NDArray[Any]
+
+# Raised by a change that older versions would misread
 VERSION = 1
 
 KINDS = ("network", "classifier", "checkpoint")
 
-_LARGEST = 2**63 - 1
+# The dtypes of the format that NumPy has, too
+DTYPES = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        **{"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4"},
+        **{"I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"},
+    }.items()
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class Facts(NamedTuple):
-    """What makes a network up, but for its numbers; the file's settings."""
+class ModelFileError(ValueError):
+    """A file is not what it should be: no model, damaged, or not of this network or data."""
+
+
+class NetworkMetadata(NamedTuple):
+    """What makes a network, apart from its parameters and its optimizer's state."""
 
     layer_sizes: tuple[int, ...]
     activation: str
@@ -41,9 +59,9 @@ class Facts(NamedTuple):
 def save(
     path: StrPath,
     kind: str,
-    facts: Facts,
+    metadata: NetworkMetadata,
     parameters: Array,
-    memory: state.OptimizerState,
+    optimizer_state: state.OptimizerState,
     arrays: Mapping[str, Array] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
@@ -51,23 +69,53 @@ def save(
 
     A velocity of zeros is left out.
     """
-    plan = layout.make_plan(facts.layer_sizes, facts.activation)
-    held = _views(plan, parameters)
-    if memory.second_moment is not None or memory.velocity.any():
-        held["velocity"] = layout.as_plain(plan, memory.velocity)
-    if memory.second_moment is not None:
-        held["second_moment"] = layout.as_plain(plan, memory.second_moment)
-    said = facts._asdict() | {"fastbp": kind, "version": VERSION} | dict(settings or {})
-    del said["dtype"]  # the arrays say it
-    texts = {name: json.dumps(value) for name, value in said.items()}
-    write(path, {**held, **(arrays or {})}, texts)
+    from safetensors.numpy import save as as_safetensors
+
+    plan = layout.make_plan(metadata.layer_sizes, metadata.activation)
+    all_arrays = _views(plan, parameters) | dict(arrays or {})
+    _, second_moment, _ = optimizer_state
+    if second_moment is not None or optimizer_state.velocity.any():
+        all_arrays["velocity"] = layout.as_plain(plan, optimizer_state.velocity)
+    if second_moment is not None:
+        all_arrays["second_moment"] = layout.as_plain(plan, second_moment)
+    all_settings = {"kind": kind, "version": VERSION, **metadata._asdict(), **(settings or {})}
+    del all_settings["dtype"]  # that of the arrays
+    checksum = _checksum(all_settings, all_arrays)
+    text = json.dumps({**all_settings, "checksum": checksum})
+    replace_file(path, [as_safetensors(all_arrays, {"fastbp": text})])
+
+
+def _checksum(settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of the settings, the arrays' names, dtypes and shapes, and then their bytes."""
+    kinds = {name: [_NAMES[array.dtype], array.shape] for name, array in arrays.items()}
+    text = json.dumps([settings, kinds], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(bytes_of(arrays[name]))
+    return digest.hexdigest()
+
+
+def bytes_of(array: Array) -> memoryview:
+    """Return the memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 @contextmanager
 def opened(path: StrPath, *kinds: str) -> Iterator[NetworkFile]:
-    """Open a file that holds a network, alone or with more, of one of ``kinds``."""
-    with reading(path) as reader:
-        yield NetworkFile(reader, kinds or KINDS)
+    """Open a file that holds a network, alone or with more, of one of ``kinds``.
+
+    Within, everything that is wrong with the file is a ModelFileError.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = os.fsdecode(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ModelFileError(f"{name}: not a regular file")
+    try:
+        with safe_open(name, "numpy") as file:
+            yield NetworkFile(file, name, kinds or KINDS)
+    except SafetensorError as error:
+        raise ModelFileError(f"{name}: damaged, or no model file: {error}") from error
 
 
 class NetworkFile:
@@ -76,95 +124,138 @@ class NetworkFile:
     Attributes
     ----------
     kind : str
-    facts : Facts
+    metadata : NetworkMetadata
     """
 
-    def __init__(self, reader: Reader, kinds: tuple[str, ...]) -> None:
-        self._reader = reader
-        self.fail = reader.fail
+    def __init__(self, file: Any, name: str, kinds: tuple[str, ...]) -> None:
+        self._file, self._name = file, name
+        self._taken: dict[str, Array] = {}
+        self._kinds = {key: self._kind_of(key) for key in file.keys()}
+        self._settings = self._read_settings(file.metadata() or {})
         version = self.setting("version", is_count)
         if version != VERSION:
             self.fail(f"its version is {version}, and this version of fastbp reads {VERSION}")
-        self.kind = self.setting("fastbp", KINDS.__contains__)
+        self.kind = self.setting("kind", KINDS.__contains__)
         if self.kind not in kinds:
             self.fail(f"it holds a {self.kind}, not a {' or a '.join(kinds)}")
-        self.facts = self._facts()
+        self.metadata = self._read_metadata()
+
+    def fail(self, reason: str) -> NoReturn:
+        """Raise ModelFileError."""
+        raise ModelFileError(f"{self._name}: {reason}")
+
+    def _kind_of(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        array = self._file.get_slice(name)
+        if array.get_dtype() not in DTYPES:
+            self.fail(f"array {name!r} must be of {', '.join(DTYPES)}, got {array.get_dtype()}")
+        return DTYPES[array.get_dtype()], tuple(array.get_shape())
+
+    def _read_settings(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        if "fastbp" not in metadata:
+            self.fail(
+                "not a file of fastbp: its metadata hold no 'fastbp', the settings of a network; "
+                f"it holds the arrays {', '.join(self._kinds):.200}"
+            )
+        try:
+            settings = json.loads(metadata["fastbp"])
+        except (ValueError, RecursionError) as error:
+            self.fail(f"its settings are not JSON: {error}")
+        if not isinstance(settings, dict):
+            self.fail(f"its settings must be a JSON object, got {settings!r:.80}")
+        return settings
 
     def setting(self, name: str, is_right: Callable[[Any], bool]) -> Any:
-        """Return what the file says under a name, if ``is_right`` of it."""
-        if name not in self._reader.metadata:
+        """Return the setting of this name; it must exist and be right."""
+        if name not in self._settings:
             self.fail(f"{name} is missing")
-        text = self._reader.metadata[name]
+        value = self._settings[name]
         try:
-            value = json.loads(text)
             fits = is_right(value)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError):
             fits = False
         if not fits:
-            self.fail(f"{name} makes no sense: {text:.80}")
+            self.fail(f"{name} makes no sense: {value!r:.80}")
         return value
 
-    def _facts(self) -> Facts:
+    def _read_metadata(self) -> NetworkMetadata:
         sizes = self.setting("layer_sizes", _are_sizes)
         activation = self.setting("activation", ACTIVATIONS.__contains__)
         seed = self.setting("seed", lambda value: is_count(value, 2**64 - 1))
         epoch, n_steps = self.setting("epoch", is_count), self.setting("n_steps", is_count)
         dtype = self.dtype("weights.0")
         if dtype not in (np.float32, np.float64):
-            self.fail(f"weights must be F32 or F64, got {dtype}")
+            self.fail(f"weights must be F32 or F64, got {_NAMES[dtype]}")
         n_parameters = 0
         for layer, shape in enumerate(pairwise(sizes)):
-            self._reader.check(f"weights.{layer}", dtype, shape)
-            self._reader.check(f"biases.{layer}", dtype, shape[1:])
+            self._check(f"weights.{layer}", dtype, shape)
+            self._check(f"biases.{layer}", dtype, shape[1:])
             n_parameters += shape[0] * shape[1] + shape[1]
         for name in ("velocity", "second_moment"):
-            if name in self:
-                self._reader.check(name, dtype, (n_parameters,))
-        if self.has_second and "velocity" not in self:
-            self.fail("array 'velocity' is missing")
-        return Facts(tuple(sizes), activation, dtype, seed, epoch, n_steps)
+            if name in self or self.has_second_moment:
+                self._check(name, dtype, (n_parameters,))
+        return NetworkMetadata(tuple(sizes), activation, dtype, seed, epoch, n_steps)
 
     @property
-    def has_second(self) -> bool:
-        """Whether it holds Adam's second moment."""
+    def has_second_moment(self) -> bool:
+        """Whether the file holds the state of Adam."""
         return "second_moment" in self
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether it holds an array of this name."""
-        return name in self._reader.places
+        """Tell whether the file holds an array of this name."""
+        return name in self._kinds
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array; no dimension if it is missing."""
-        return self._reader.places[name].shape if name in self else ()
+        return self._kinds[name][1] if name in self else ()
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Dtype of an array; float64 if it is missing."""
-        return DTYPES[self._reader.places[name].dtype] if name in self else np.dtype("f8")
+        return self._kinds[name][0] if name in self else np.dtype("f8")
+
+    def _check(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Make sure that there is such an array."""
+        if name not in self:
+            self.fail(f"array {name!r} is missing")
+        if self._kinds[name] != (dtype, shape):
+            self.fail(
+                f"array {name!r} must be {_NAMES[dtype]} of shape {shape}, got "
+                f"{_NAMES[self.dtype(name)]} of shape {self.shape(name)!r:.80}"
+            )
 
     def take(self, name: str, array: Array) -> Array:
-        """Read an array; see `Reader.take`."""
-        return self._reader.take(name, array)
+        """Read an array into ``array``, of the right dtype and shape; return it.
 
-    def take_network(self, parameters: Array, memory: state.OptimizerState) -> None:
-        """Read parameters and memory into arrays as the facts have them, newly made."""
-        plan = layout.make_plan(self.facts.layer_sizes, self.facts.activation)
+        It may be damaged until `finish` has returned.
+        """
+        self._check(name, array.dtype, array.shape)
+        array[...] = self._file.get_tensor(name)
+        self._taken[name] = array
+        return array
+
+    def take_network(self, parameters: Array, optimizer_state: state.OptimizerState) -> None:
+        """Read parameters and optimizer state into new arrays, as the metadata have them."""
+        plan = layout.make_plan(self.metadata.layer_sizes, self.metadata.activation)
         for name, view in _views(plan, parameters).items():
-            self._reader.take(name, view)
-        for name, numbers in (
-            ("velocity", memory.velocity),
-            ("second_moment", memory.second_moment),
+            self.take(name, view)
+        for name, panels in (
+            ("velocity", optimizer_state.velocity),
+            ("second_moment", optimizer_state.second_moment),
         ):
-            if name in self and numbers is not None:
-                plain = self._reader.take(name, np.empty_like(parameters))
-                layout.as_panels(plan, plain, numbers)
-        memory.n_updates[0] = self.facts.n_steps
+            if name in self and panels is not None:
+                plain = self.take(name, np.empty_like(parameters))
+                layout.as_panels(plan, plain, panels)
+        optimizer_state.n_updates[0] = self.metadata.n_steps
 
     def finish(self) -> None:
-        """Make sure that all that was read is what was written."""
-        self._reader.finish()
+        """Make sure that the whole file, read or not, is what was written."""
+        settings = {name: value for name, value in self._settings.items() if name != "checksum"}
+        arrays = {name: self._file.get_tensor(name) for name in self._kinds.keys() - self._taken}
+        if _checksum(settings, self._taken | arrays) != self.setting("checksum", bool):
+            self.fail("damaged: its content does not have the checksum that it had when written")
 
 
 def _views(plan: layout.Plan, parameters: Array) -> dict[str, Array]:
+    """Weights and biases of each layer, by their names in a file."""
     views: dict[str, Array] = {}
     for kind, of_layers in (
         ("weights", layout.weight_views(plan, parameters)),
@@ -174,8 +265,8 @@ def _views(plan: layout.Plan, parameters: Array) -> dict[str, Array]:
     return views
 
 
-def is_count(value: Any, largest: int = _LARGEST) -> bool:
-    """Whether it is a whole number from 0 on."""
+def is_count(value: Any, largest: int = 2**63 - 1) -> bool:
+    """Whether ``value`` is an integer from 0 on."""
     return type(value) is int and 0 <= value <= largest
 
 

@@ -61,18 +61,9 @@ from fastbp._simd.reductions import (
     sum_lanes,
     sum_of_vectors,
 )
-from fastbp._simd.tile import (
-    CHAIN,
-    Prefetched,
-    Product,
-    add_products,
-    momentum_update,
-    panel_width,
-    sgd_update,
-    tile_height,
-    update_tile_height,
-)
+from fastbp._simd.tile import CHAIN, Prefetched, Product, add_products, panel_width, tile_height
 from fastbp._simd.transpose import load_transposed, store_transposed, transpose
+from fastbp._simd.update_tile import momentum_update, sgd_update, update_tile_height
 from fastbp._simd.vector import lane_count
 
 __all__ = [

@@ -48,8 +48,9 @@ from fastbp.kernels._gradient import (
     update_rows,
 )
 from fastbp.kernels._matmul import Matrix, Shape, Weights, offset_or_none
-from fastbp.kernels.cross_entropy import label_rows, target_rows
+from fastbp.kernels.cross_entropy import label_rows
 from fastbp.kernels.dense import Finish, multiply, without_tiny
+from fastbp.kernels.targets import target_rows
 from fastbp.kernels.update import update_parameters
 
 TINY_32, TINY_64 = 2.0**-60, 2.0**-500

@@ -14,7 +14,7 @@ from fastbp._checks.scalars import as_real
 from fastbp.backprop import totals
 from fastbp.backprop.state import StepOptions
 from fastbp.estimator.callbacks import CallbackTasks
-from fastbp.estimator.data import as_data, hold_out
+from fastbp.estimator.data import Rows, hold_out, lay_out
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adam, step_options
 from fastbp.training import predict
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Rows = tuple[Any, Array, Array]  # X, labels, weights
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -54,10 +53,9 @@ def fit_epochs(
     if classifier.early_stopping and held_out is None:
         n_classes, random_state = len(classifier.classes_), classifier._random_state
         fraction = classifier.validation_fraction
-        X, labels, row_weight, held_out = hold_out(*rows, n_classes, fraction, random_state)
-        rows = X, labels, row_weight
+        rows, held_out = hold_out(rows, n_classes, fraction, random_state)
     _begin_curves(classifier, held_out is not None)
-    batch_size = _batch_size(classifier, rows[0].shape[0])
+    batch_size = _batch_size(classifier, len(rows.labels))
     if not incremental or not hasattr(classifier, "_optimizer"):
         classifier._optimizer = new_schedule(classifier)
         network.forget()
@@ -66,7 +64,7 @@ def fit_epochs(
     epochs = None
     try:
         with learner.training(options.is_adam):
-            run = Run(learner, as_data(*rows), batch_size, classifier.n_threads, with_penalty=True)
+            run = Run(learner, lay_out(rows), batch_size, classifier.n_threads, with_penalty=True)
             epochs = _ClassifierEpochs(classifier, network, run, held_out, tasks, incremental)
             hooks = Hooks(epochs.begin, epochs.measure, epochs.end)
             Epochs(run, hooks).train(1 if incremental else classifier.max_iter)
@@ -135,8 +133,8 @@ class _ClassifierEpochs:
     ) -> None:
         self._classifier, self._network, self._run = classifier, network, run
         self._tasks, self._incremental = tasks, incremental
-        self._X_val = None if held_out is None else held_out[0]
-        self._validation = None if held_out is None else as_data(*held_out)
+        self._X_val = None if held_out is None else held_out.X
+        self._validation = None if held_out is None else lay_out(held_out)
         self.is_over = False
         self.best = network.parameters.copy() if classifier.early_stopping else None
 
@@ -247,7 +245,7 @@ class Schedule:
         }
 
     @classmethod
-    def of_state(cls, held: dict[str, Any]) -> Schedule:
+    def of_state(cls, state: dict[str, Any]) -> Schedule:
         """Make a schedule that goes on from a `state`.
 
         Raises
@@ -255,11 +253,11 @@ class Schedule:
         TypeError, ValueError, KeyError
             If it makes no sense.
         """
-        optimizer = {"SGD": SGD, "Adam": Adam}[held["optimizer"]](**held["fields"])
-        if held["kind"] not in SCHEDULES or asdict(optimizer).keys() != held["fields"].keys():
-            raise ValueError(held)
-        schedule = cls(optimizer, held["kind"], as_real(held["power_t"], "power_t", low=0.0))
-        schedule._first_rate = as_real(held["first_rate"], "first_rate", low=0.0)
+        optimizer = {"SGD": SGD, "Adam": Adam}[state["optimizer"]](**state["fields"])
+        if state["kind"] not in SCHEDULES or asdict(optimizer).keys() != state["fields"].keys():
+            raise ValueError(state)
+        schedule = cls(optimizer, state["kind"], as_real(state["power_t"], "power_t", low=0.0))
+        schedule._first_rate = as_real(state["first_rate"], "first_rate", low=0.0)
         return schedule
 
     @property

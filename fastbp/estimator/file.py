@@ -1,4 +1,4 @@
-"""What the file of an `MLPClassifier` says besides its network: parameters, classes, curves."""
+"""The file of an `MLPClassifier`: its network, with its parameters, classes and curves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._atomic import StrPath
 from fastbp._files import network_file
-from fastbp._files.network_file import NetworkFile, is_count
-from fastbp._files.safetensors import DTYPES
+from fastbp._files.network_file import DTYPES, NetworkFile, is_count
 from fastbp.estimator.epochs import Schedule
 from fastbp.network import Network
 
@@ -45,27 +44,26 @@ def save(path: StrPath, classifier: Any) -> None:
     arrays["classes"], settings["classes"] = _labels(classifier.classes_, "classes_")
     if hasattr(classifier, "feature_names_in_"):
         arrays["feature_names"], _ = _labels(classifier.feature_names_in_, "feature_names_in_")
-    network = classifier._synced_network()
-    facts, parameters, memory = network._copies()
-    network_file.save(path, "classifier", facts, parameters, memory, arrays, settings)
+    copies: tuple[Any, Any, Any] = classifier._synced_network()._copies()
+    network_file.save(path, "classifier", *copies, arrays, settings)
 
 
 def load(path: StrPath, cls: type[Any], activations: dict[str, str]) -> Any:
     """Read a classifier of class ``cls``; ``activations`` are its names for the network's."""
     with network_file.opened(path, "classifier") as file:
         names = set(cls().get_params(deep=False))
-        said = file.setting("parameters", lambda value: value.keys() == names)
+        encoded = file.setting("parameters", lambda value: value.keys() == names)
         try:
-            parameters = {name: _decoded(value) for name, value in said.items()}
+            parameters = {name: _decoded(value) for name, value in encoded.items()}
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             file.fail(f"parameters make no sense: {error!r:.80}")
         classifier = cls(**parameters)
-        facts = file.facts
-        if activations.get(str(parameters["activation"])) != facts.activation:
-            file.fail(f"activation is {parameters['activation']!r} and {facts.activation!r}")
+        metadata = file.metadata
+        if activations.get(str(parameters["activation"])) != metadata.activation:
+            file.fail(f"activation is {parameters['activation']!r} and {metadata.activation!r}")
         fitted = file.setting("fitted", _is_fitted)
-        if fitted["n_features_in_"] != facts.layer_sizes[0]:
-            file.fail(f"n_features_in_ is {fitted['n_features_in_']}, of {facts.layer_sizes}")
+        if fitted["n_features_in_"] != metadata.layer_sizes[0]:
+            file.fail(f"n_features_in_ is {fitted['n_features_in_']}, of {metadata.layer_sizes}")
         vars(classifier).update(fitted)
         schedule = file.setting("schedule", _is_schedule)
         if schedule is not None:
@@ -75,18 +73,21 @@ def load(path: StrPath, cls: type[Any], activations: dict[str, str]) -> Any:
             curve = np.empty(file.shape(name)[:1]) if has_one else None
             setattr(classifier, name, None if curve is None else file.take(name, curve).tolist())
         classifier.classes_ = _taken_labels(
-            file, "classes", file.setting("classes", _KINDS.__contains__), facts.layer_sizes[-1]
+            file, "classes", file.setting("classes", _KINDS.__contains__), metadata.layer_sizes[-1]
         )
         if not (classifier.classes_[:-1] < classifier.classes_[1:]).all():
             file.fail("classes must be in ascending order")
         if "feature_names" in file:
-            names_in = _taken_labels(file, "feature_names", "object", facts.layer_sizes[0])
+            names_in = _taken_labels(file, "feature_names", "object", metadata.layer_sizes[0])
             classifier.feature_names_in_ = names_in
         network = Network._of_file(file)
         file.finish()
     classifier._network = network
     classifier.coefs_, classifier.intercepts_ = list(network.weights), list(network.biases)
-    classifier.n_layers_, classifier.n_outputs_ = len(facts.layer_sizes), facts.layer_sizes[-1]
+    classifier.n_layers_, classifier.n_outputs_ = (
+        len(metadata.layer_sizes),
+        metadata.layer_sizes[-1],
+    )
     classifier.out_activation_ = "softmax"
     return classifier
 
@@ -103,7 +104,7 @@ def _is_schedule(value: Any) -> bool:
     return value is None or isinstance(Schedule.of_state(value), Schedule)
 
 
-# Parameters: JSON, and besides, under a name of its own each, what JSON would turn into others.
+# Parameters are JSON. What JSON does not have stands in an object with one key, its kind.
 
 
 def _encoded(value: Any, name: str) -> Any:
@@ -134,23 +135,23 @@ def _decoded(value: Any) -> Any:
         return [_decoded(item) for item in value]
     if not isinstance(value, dict):
         return value
-    ((kind, held),) = value.items()
-    if not isinstance(held, list):
-        raise TypeError(held)
+    ((kind, content),) = value.items()
+    if not isinstance(content, list):
+        raise TypeError(content)
     if kind == "tuple":
-        return tuple(map(_decoded, held))
+        return tuple(map(_decoded, content))
     if kind == "dict":
-        return {_decoded(k): _decoded(v) for k, v in held}
+        return {_decoded(k): _decoded(v) for k, v in content}
     if kind == "array":
-        dtype, items = held
+        dtype, items = content
         if dtype not in [known.str for known in DTYPES.values()]:
             raise ValueError(dtype)
         return np.array(items, dtype)
     if kind == "RandomState":
-        key, position, has_gauss, gauss = held
+        key, position, has_gauss, gauss = content
         # NumPy would take any position, and read there.
         if len(key) != 624 or not is_count(position, 624) or not is_count(has_gauss, 1):
-            raise ValueError(held)
+            raise ValueError(content)
         random_state = np.random.RandomState()
         state = ("MT19937", np.array(key, np.uint32), position, has_gauss, float(gauss))
         random_state.set_state(state)
@@ -158,7 +159,7 @@ def _decoded(value: Any) -> Any:
     raise ValueError(kind)
 
 
-# Labels: numbers as they are, strings as their code points, a row each.
+# Labels are numbers, or strings: a row of code points each.
 
 _KINDS = ("number", "str", "object")
 

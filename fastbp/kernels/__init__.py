@@ -11,13 +11,9 @@ from fastbp.kernels.activation import (
 )
 from fastbp.kernels.cross_entropy import (
     cross_entropy,
-    cross_entropy_targets,
     loss_sum,
     output_error,
-    output_error_targets,
-    smoothed_targets,
     softmax_cross_entropy,
-    softmax_cross_entropy_targets,
 )
 from fastbp.kernels.dense import (
     bias_gradient,
@@ -28,6 +24,12 @@ from fastbp.kernels.dense import (
 )
 from fastbp.kernels.elementary import exp, log1p, sigmoid, sigmoid_derivative, tanh
 from fastbp.kernels.softmax import log_softmax, logsumexp, row_max, softmax
+from fastbp.kernels.targets import (
+    cross_entropy_targets,
+    output_error_targets,
+    smoothed_targets,
+    softmax_cross_entropy_targets,
+)
 from fastbp.kernels.update import AdamOptions, adam_step, momentum_step, nesterov_step
 
 __all__ = [

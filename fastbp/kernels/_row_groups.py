@@ -1,9 +1,10 @@
-"""Rows in groups: maxima, exponentials and their sums, and what is written, one row a lane.
+"""Groups of rows: their maxima, their exponentials and sums, and their probabilities.
 
-- Rows of at most SHORT classes are transposed, as many as a vector has lanes: a vector then holds
-  one class of many rows, instead of a part of one.
-- Longer rows are read a vector at a time, pass by pass, a few rows in each: a later pass finds them
-  in the first-level cache, and what is one number a row is computed for all rows at once.
+- Rows of at most SHORT classes are transposed: a vector holds one class of as many rows as it has
+  lanes.
+- Longer rows are read a vector at a time.  A group has few rows: later passes find them in the
+  first-level cache.  Values of a row, such as its maximum, are computed for all rows at once, one
+  row a lane.
 
 A row's result depends neither on its group nor on its place in it.
 """
@@ -48,11 +49,12 @@ from fastbp.kernels._rows import (
     add_other,
     add_scaled_exp,
     exp_of_maximum,
-    log_share_of,
+    log_one_plus_ratio,
+    log_probability_of,
     normalized,
+    probability_of,
     scaled_exp,
     scaling,
-    share_of,
     start_sum,
     widened_sum,
     without_one,
@@ -61,18 +63,17 @@ from fastbp.kernels._rows import (
 # Up to this many classes rows are transposed; passes over longer ones take two vectors at least.
 SHORT = 32
 
-# Longer rows make groups of no more numbers than these, which the first-level cache keeps
+# Elements of a group of longer rows: the first-level cache keeps them
 GROUP_SIZE = 4096
 
-# Vectors summed in the row's dtype before float64 takes over: what their sum has lost is rounded,
-# too
+# Vectors to sum in the row's dtype before float64 takes over: what a sum loses is rounded, too
 BLOCK_VECTORS = 64
 
 # Vectors from one that is written to the one that is prefetched for writing.  A whole row ahead
 # would evict the exponentials of a long row from the second-level cache before they are read again.
 WRITE_AHEAD_VECTORS = 64
 
-# Vectors of scratch space: of logits or exponentials, and of float64 numbers
+# Vectors of scratch space: of logits or exponentials, and of float64
 TILE_VECTORS, WIDE_VECTORS = SHORT, 64
 
 
@@ -86,9 +87,9 @@ class Group(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Scratch rows: a tile of logits, one of exponentials (or the same), and float64 numbers.
+    """Scratch rows: a tile of logits, one of exponentials (or the same), and one of float64.
 
-    Long rows have no tile: ``e`` then serves for numbers of the rows' dtype.
+    Long rows have no tile: ``e`` then holds values of rows, such as their maxima.
     """
 
     logits: Any
@@ -103,7 +104,7 @@ def rows_in_group(z, transposed):
 
 @inlined
 def clear(scratch):
-    """Put zeros where rows past the last of a group would have numbers."""
+    """Write zeros for the rows that a last group lacks."""
     zeros = broadcast(scratch.e, 0.0)
     wide_zeros = to_float64(zeros)
     step = width(scratch.e)
@@ -301,8 +302,8 @@ def _others_in_row(z_i, e_i, n_classes, row_scaling, top, keep):
 def other_sums(z, e, group, sums, keep, scratch):
     """The sum of all exponentials but the largest with all its digits, float64 pairs.
 
-    Of a confident row the others weigh too little in the total, and are summed again: the rounded
-    ones where ``keep`` has kept them, else the exact ones.
+    The other classes of a confident row are summed again: their rounded exponentials where ``keep``
+    has kept them, else the exact ones.
     """
     row_scaling, top, total = sums
     n_classes, step = group.n_classes, width(z)
@@ -332,6 +333,16 @@ def other_sums(z, e, group, sums, keep, scratch):
 
 
 @inlined
+def log_sums(z, group, scratch):
+    """The maxima of the rows, and ln(sum_k e**(z_k - m)) >= 0 as a float64 pair."""
+    m = row_maxima(z, group, scratch)
+    sums = row_sums(z, z, group, m, False, scratch)
+    others = other_sums(z, z, group, sums, False, scratch)
+    log_sum, low = log_one_plus_ratio(others, sums[1], z)
+    return m, log_sum, low
+
+
+@inlined
 def write_tile(tile, array, group):
     """Write a tile back to the rows of ``array``."""
     for k in range(0, group.n_classes, width(array)):
@@ -339,12 +350,12 @@ def write_tile(tile, array, group):
 
 
 @inlined
-def write_shares(e, group, parts, scratch):
-    """Write the rows' shares (see ``share_parts``) over their exponentials in ``e`` or the tile."""
+def write_probabilities(e, group, parts, scratch):
+    """Write a (see ``probability_parts``) over the exponentials in ``e`` or the tile."""
     n_classes, step = group.n_classes, width(e)
     if group.transposed:
         for k in range(n_classes):
-            store(scratch.e, k * step, share_of(load(scratch.e, k * step), parts))
+            store(scratch.e, k * step, probability_of(load(scratch.e, k * step), parts))
         write_tile(scratch.e, e, group)
         return
     e_top, high, low, rest_of_top = parts
@@ -359,18 +370,18 @@ def write_shares(e, group, parts, scratch):
         of_row = top_r, high_r, at(scratch.e, 2 * step + r), at(scratch.e, 3 * step + r)
         e_tail = load(e_r, tail)  # read before its overlap is written: no wait for that store
         for k in range(0, whole, step):
-            store(e_r, k, share_of(load(e_r, k), of_row))
+            store(e_r, k, probability_of(load(e_r, k), of_row))
         if whole < n_classes:
-            store(e_r, tail, share_of(e_tail, of_row))
+            store(e_r, tail, probability_of(e_tail, of_row))
 
 
 @inlined
-def write_log_shares(z, log_a, group, parts, scratch):
-    """Write the rows' logarithmic shares (see ``log_share_parts``); ``log_a`` may be z."""
+def write_log_probabilities(z, log_a, group, parts, scratch):
+    """Write ln a (see ``log_probability_parts``); ``log_a`` may be z."""
     n_classes, step = group.n_classes, width(z)
     if group.transposed:
         for k in range(n_classes):
-            store(scratch.e, k * step, log_share_of(load(scratch.logits, k * step), parts))
+            store(scratch.e, k * step, log_probability_of(load(scratch.logits, k * step), parts))
         write_tile(scratch.e, log_a, group)
         return
     high, low = parts
@@ -382,6 +393,6 @@ def write_log_shares(z, log_a, group, parts, scratch):
         of_row = at(scratch.e, r), at(scratch.e, step + r)
         z_tail = load(z_r, tail)
         for k in range(0, whole, step):
-            store(log_a_r, k, log_share_of(load(z_r, k), of_row))
+            store(log_a_r, k, log_probability_of(load(z_r, k), of_row))
         if whole < n_classes:
-            store(log_a_r, tail, log_share_of(z_tail, of_row))
+            store(log_a_r, tail, log_probability_of(z_tail, of_row))

@@ -1,8 +1,8 @@
-"""What the row kernels share: a row's scaling, its exponentials, their sums, and what is left.
+"""The scaling of a row, its exponentials, their sums, and their quotients.
 
-Softmax does not change when a number is taken from all logits.  The usual choice, the row's
-maximum m, keeps exp from overflowing but rounds z - m, and exp turns that into an error that grows
-with the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here nothing is
+The softmax does not change when one number is subtracted from all logits.  Subtracting the row's
+maximum m keeps exp from overflowing but rounds z - m, and exp turns the rounding into an error that
+grows with the spread of the row (Blanchard, Higham and Higham 2021, theorem 4.3).  Here nothing is
 rounded:
 
 - where |m| is small, nothing is subtracted; the exponentials are brought into range by an integer
@@ -10,12 +10,11 @@ rounded:
 - where |m| is large, z - m is exact for every z close enough to m to matter (Sterbenz's lemma), and
   the others vanish.
 
-All exponentials of a row are e**(z - m) times 2**LIFT times a constant within sqrt(2) of 1, so that
-those that are subnormal, or vanish, only after the division still carry their full precision into
-the sums.
+All exponentials of a row are e**(z - m) times 2**SCALE times a constant within sqrt(2) of 1: those
+whose probabilities are subnormal still enter the sums with full precision.
 
-Sums are unevaluated pairs (total, lost).  Functions of lanes serve one row, read a vector at a
-time, as well as many rows, one row a lane; ``fastbp.kernels.row_groups`` goes through memory.
+A sum is an unevaluated pair (total, lost).  The functions take vectors: of one row's logits, or of
+one class of many rows.  ``_row_groups`` reads and writes memory.
 """
 
 import math
@@ -57,23 +56,22 @@ from fastbp.kernels.elementary import (
     log1p_parts,
 )
 
-# Up to here the maximum is left alone.  Twice the depth: beyond it z - m is exact to the depth.
+# Nothing is subtracted up to this maximum: twice the depth, so that z - m is exact to the depth
 NEAR_32, NEAR_64 = 256.0, 2048.0
 
 # Logits further below the maximum count as -inf: e**-K_BLOCK of it is below half the smallest
 # subnormal even if 2**32 classes add theirs
 DEPTH_32, DEPTH_64 = 128.0, 780.0
-LIFT_32, LIFT_64 = 60.0, 200.0
+SCALE_32, SCALE_64 = 60.0, 200.0
 
-# Adding this to an exponent n leaves the exponent bits of 2**(n + LIFT) in the lowest bits
-BASE_32, BASE_64 = ROUNDER_32 + 127 + LIFT_32, ROUNDER_64 + 1023 + LIFT_64
+# Adding this to an exponent n leaves the exponent bits of 2**(n + SCALE) in the lowest bits
+BASE_32, BASE_64 = ROUNDER_32 + 127 + SCALE_32, ROUNDER_64 + 1023 + SCALE_64
 
-# Sums of exponentials start here, above every term: then FastTwoSum can tell what each addition
-# loses
-HEAD_32, HEAD_64 = 2.0 ** (LIFT_32 + 2), 2.0 ** (LIFT_64 + 2)
+# Sums of exponentials start above every term, as FastTwoSum needs
+HEAD_32, HEAD_64 = 2.0 ** (SCALE_32 + 2), 2.0 ** (SCALE_64 + 2)
 
-# Where all other classes together weigh less than this, the total has lost their digits: sum them
-# again, alone
+# Below this sum of all other classes, relative to the maximum, the total has lost their digits:
+# they are summed again, without the maximum
 CONFIDENT_32, CONFIDENT_64 = 2.0**-9, math.inf
 
 # (2 atanh(s) / s - 2) / s^2 as a function of s^2 <= 0.0415: 2^-35
@@ -87,7 +85,7 @@ ATANH_TAIL = (
 
 @inlined
 def scaling(m):
-    """The shift, the floor and the exponents' base of a row of maximum ``m``, or of each lane's."""
+    """The shift, the floor and the exponents' base of each row, whose maximum is ``m``."""
     shift = select(fabs(m) < constant_for(m, NEAR_32, NEAR_64), 0.0, m)
     top = m - shift
     rounder = constant_for(m, ROUNDER_32, ROUNDER_64)
@@ -98,7 +96,7 @@ def scaling(m):
 
 @inlined
 def exp_terms(s, base):
-    """2**lift e**s as head + rest, far more precise than their rounded sum; s above the floor.
+    """2**scale e**s as head + rest, far more precise than their rounded sum; s above the floor.
 
     p (1 + r + small), where r and the product r p are exact, so that the sum is the only large
     rounding.
@@ -116,7 +114,7 @@ def exp_terms(s, base):
 
 @inlined
 def scaled_exp(s, floor, base):
-    """2**lift e**s, and what its rounding has lost; 0 below the floor, NaN for NaN."""
+    """2**scale e**s, and what its rounding has lost; 0 below the floor, NaN for NaN."""
     head, rest = exp_terms(s, base)
     counts = not_below(s, floor)
     e = select(counts, head + rest, 0.0)
@@ -125,10 +123,9 @@ def scaled_exp(s, floor, base):
 
 @inlined
 def add_scaled_exp(total, lost, s, floor, base):
-    """e = 2**lift e**s rounded, and the sum (total, lost) grown by it and by its rounding error.
+    """e = 2**scale e**s rounded, and the sum (total, lost) grown by it and by its rounding error.
 
-    Dekker's FastTwoSum, since the total is larger: what it did not take of e is found from the
-    unrounded terms.
+    Dekker's FastTwoSum, for the total is larger; its error is found from the unrounded terms.
     """
     head, rest = exp_terms(s, base)
     counts = not_below(s, floor)
@@ -153,13 +150,13 @@ def start_sum(like):
 
 @inlined
 def widened_sum(total, lost):
-    """A sum of exponentials as float64 pairs, without the number it started from."""
+    """A sum of exponentials as a float64 pair, without its starting value."""
     return to_float64(total - constant_for(total, HEAD_32, HEAD_64)), to_float64(lost)
 
 
 @inlined
 def add_exactly(total, lost, part):
-    """Knuth's TwoSum: the sum, and all that sums have lost."""
+    """Knuth's TwoSum: the sum, and ``lost`` grown by its rounding error."""
     grown = total + part
     from_part = grown - total
     return grown, lost + ((total - (grown - from_part)) + (part - from_part))
@@ -167,7 +164,7 @@ def add_exactly(total, lost, part):
 
 @inlined
 def normalized(total, lost):
-    """The same pair with most of what was lost put back: the rest is below a rounding."""
+    """The pair with ``lost`` added to the total, and the rounding error of this."""
     whole = total + lost
     return whole, lost - (whole - total)
 
@@ -183,7 +180,7 @@ def add_other(others, lost, ties, e, e_lost, e_top):
 
 @inlined
 def without_one(others, lost, ties, top):
-    """The pair of a sum over all but the ``ties`` maxima, with all of these but one put back."""
+    """Add all maxima but one to a sum without any of the ``ties`` maxima."""
     value, low = top
     again = ties - 1.0
     product = again * value
@@ -217,43 +214,43 @@ def log_one_plus_ratio(others, top, like):
 
 
 @inlined
-def share_parts(gain, top, total, like):
-    """How ``share_of`` finds gain e_k / total in the dtype of ``like``.
+def probability_parts(gain, top, total, like):
+    """The factors by which ``probability_of`` finds gain e_k / total in the dtype of ``like``.
 
-    A factor as a sum of two numbers: multiplying by both rounds once, where the quotient of a
-    division would round before.  The largest e_k gets what its product with the first number lacks
-    of its share, found from the pair: so no probability passes 1, and a single class has exactly 1.
+    The factor is a pair: multiplying by both rounds once, and a division would round before.  The
+    largest e_k has a low factor of its own: so no probability passes 1, and that of a single class
+    is exactly 1.
     """
     if is_double(like):
         head, low = quotient(top, total)
         factor, factor_low = quotient((gain, 0.0 * gain), total)
-        share_of_top = gain * (head + low)
+        gain_of_top = gain * (head + low)
     else:
         factor = gain / total[0]
         factor_low = 0.0 * factor
-        share_of_top = (top[0] + top[1]) * factor
+        gain_of_top = (top[0] + top[1]) * factor
     e_top, high = convert(top[0], like), convert(factor, like)
     low = convert((factor - to_float64(high)) + factor_low, like)
-    return e_top, high, low, fma(0.0 - e_top, high, convert(share_of_top, like))
+    return e_top, high, low, fma(0.0 - e_top, high, convert(gain_of_top, like))
 
 
 @inlined
-def share_of(e_k, parts):
+def probability_of(e_k, parts):
     """gain e_k / total."""
     e_top, high, low, rest_of_top = parts
     return fma(e_k, high, select(e_k < e_top, e_k * low, rest_of_top))
 
 
 @inlined
-def log_share_parts(m, log_sum, log_sum_low):
-    """m + log_sum as a sum of two numbers of m's dtype, for ``log_share_of``."""
+def log_probability_parts(m, log_sum, log_sum_low):
+    """m + log_sum as a sum of two numbers of m's dtype, for ``log_probability_of``."""
     total, lost = add_exactly(to_float64(m), log_sum_low, log_sum)
     high = convert(total, m)
     return high, convert((total - to_float64(high)) + lost, m)
 
 
 @inlined
-def log_share_of(z_k, parts):
+def log_probability_of(z_k, parts):
     """ln a_k = z_k - (m + log_sum): the difference and what it has lost (Knuth), rounded once."""
     high, low = parts
     difference = z_k - high

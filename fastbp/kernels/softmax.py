@@ -27,19 +27,18 @@ from fastbp.kernels._row_groups import (
     Group,
     Scratch,
     clear,
-    other_sums,
+    log_sums,
     row_maxima,
     row_sums,
     rows_in_group,
-    write_log_shares,
-    write_shares,
+    write_log_probabilities,
+    write_probabilities,
 )
 from fastbp.kernels._rows import (
     add_exactly,
     largest,
-    log_one_plus_ratio,
-    log_share_parts,
-    share_parts,
+    log_probability_parts,
+    probability_parts,
 )
 
 
@@ -93,7 +92,7 @@ def _softmax_in_groups(z, a, transposed):
         group = Group(i, min(size, n - i), n_classes, transposed)
         m = row_maxima(z, group, scratch)
         _, top, total = row_sums(z, a, group, m, True, scratch)
-        write_shares(a, group, share_parts(1.0, top, total, z), scratch)
+        write_probabilities(a, group, probability_parts(1.0, top, total, z), scratch)
 
 
 @kernel
@@ -134,16 +133,6 @@ def softmax(z, a):
 
 
 @inlined
-def _log_sums(z, group, scratch):
-    """The rows' maxima, and ln(sum_k e**(z_k - m)) >= 0 as a float64 pair."""
-    m = row_maxima(z, group, scratch)
-    sums = row_sums(z, z, group, m, False, scratch)
-    others = other_sums(z, z, group, sums, False, scratch)
-    log_sum, low = log_one_plus_ratio(others, sums[1], z)
-    return m, log_sum, low
-
-
-@inlined
 def _log_softmax_in_groups(z, log_a, transposed):
     n, n_classes = z.shape
     size = rows_in_group(z, transposed)
@@ -156,8 +145,8 @@ def _log_softmax_in_groups(z, log_a, transposed):
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
-        m, log_sum, low = _log_sums(z, group, scratch)
-        write_log_shares(z, log_a, group, log_share_parts(m, log_sum, low), scratch)
+        m, log_sum, low = log_sums(z, group, scratch)
+        write_log_probabilities(z, log_a, group, log_probability_parts(m, log_sum, low), scratch)
 
 
 @kernel
@@ -236,7 +225,7 @@ def logsumexp(z, lse):
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
-        m, log_sum, low = _log_sums(z, group, scratch)
+        m, log_sum, low = log_sums(z, group, scratch)
         total, lost = add_exactly(to_float64(m), low, log_sum)
         store_masked(flat(lse), i, convert(total + lost, z), group.n_rows)
         if any_lane(fabs(m) == math.inf):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbp._files.checkpoint import Checkpoint, Position, Resumed
+from fastbp._files.checkpoint import Checkpoint, Position, Snapshot
 from fastbp.backprop import state
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.progress import Progress
@@ -68,13 +69,13 @@ class Epochs:
         self._saved: Position | None = None
         self.history = History()
 
-    def resume(self, resumed: Resumed) -> int:
+    def resume(self, snapshot: Snapshot) -> int:
         """Put back what a checkpoint holds; return how many epochs are done in all calls."""
-        run, position = self._run, resumed.position
-        run.learner.put_back(resumed.parameters, resumed.memory)
+        run, position = self._run, snapshot.position
+        run.learner.put_back(snapshot.parameters, snapshot.optimizer_state)
         if position.step:
-            run.resume(position.step, position.totals, position.seconds, resumed.start)
-        self.history = resumed.history
+            run.resume(position.step, position.totals, position.seconds, snapshot.start)
+        self.history = History(**snapshot.history)
         self._first_epoch = position.first_epoch
         self._place = _Place(position.done, position.step > 0, position.ended)
         self._saved = position
@@ -137,7 +138,9 @@ class Epochs:
             step, totals, seconds = run.step, run.totals.tolist(), run.seconds
         position = Position(self._first_epoch, done, step, totals, seconds, has_ended)
         if position != self._saved:
-            self._checkpoint.save(run, position, self.history)
+            learner = run.learner
+            vectors = learner.parameters, learner.optimizer_state, run.start
+            self._checkpoint.save(Snapshot(position, asdict(self.history), *vectors))
             self._saved = position
 
     def _save_after(self, error: BaseException) -> None:
@@ -158,12 +161,12 @@ def begin_epoch(
 
 def resumable(
     checkpoint: Checkpoint, data: state.Data, batch_size: int, epochs: int, is_adam: bool
-) -> Resumed | None:
+) -> Snapshot | None:
     """Return what a checkpoint holds of a run of ``epochs``; None if there is no file."""
-    resumed = checkpoint.load(-(-state.n_rows(data) // batch_size), is_adam)
-    if resumed is not None and resumed.position.done > epochs:
+    snapshot = checkpoint.load(-(-state.n_rows(data) // batch_size), is_adam, asdict(History()))
+    if snapshot is not None and snapshot.position.done > epochs:
         raise ValueError(
-            f"epochs must be at least {resumed.position.done}, of which the checkpoint tells, "
+            f"epochs must be at least {snapshot.position.done}, those of the checkpoint, "
             f"got {epochs}"
         )
-    return resumed
+    return snapshot
