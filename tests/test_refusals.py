@@ -405,6 +405,18 @@ def test_numbers_beyond_float32_are_infinite():
     assert_refused("cross_entropy", single, {"weight": [1e300, 1, 1, 1]}, ValueError, words)
 
 
+@pytest.mark.parametrize("entry", GROUPS["STEPS"])
+def test_updated_arrays_that_overlap_are_refused(entry, dtype):
+    names = [name for name in GOOD[entry] if name in ("param", "velocity", "m", "v")]
+    for first, second in itertools.combinations(names, 2):
+        buffer = np.ones(11, dtype)
+        arrays = {name: np.ones(6, dtype) for name in names}
+        arrays |= {first: buffer[:6], second: buffer[5:]}
+        with pytest.raises(ValueError, match=f"^{second} must not overlap {first}$"):
+            getattr(fastbp, entry)(**GOOD[entry] | arrays)
+        assert (buffer == 1).all()
+
+
 def test_parameters_that_are_not_finite_are_refused(dtype):
     for bad in (NAN, INF):
         net = Network([J, 5, K], dtype=dtype)
