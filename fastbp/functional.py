@@ -10,8 +10,8 @@ import numpy as np
 
 from fastbp import kernels
 from fastbp._checks import arrays, labels, scalars
-from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, has_plain_rows, is_plain
-from fastbp._checks.cost import CostBatch, as_cost_batch, as_rows_of_one_axis
+from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, destination, has_plain_rows, is_plain
+from fastbp._checks.cost import CostBatch, as_batch, as_rows_of_one_axis
 from fastbp._checks.docs import documented
 from fastbp._checks.labels import NO_WEIGHT, first_label_outside
 from fastbp._compile import kernel
@@ -34,9 +34,7 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     b : array_like of shape (fan_out,)
     {out}
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.dense([[1.0, 2.0]], [[1.0, 0.0], [3.0, 1.0]], [0.5, -0.5])
     array([[7.5, 1.5]])
     """
@@ -44,10 +42,9 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     dtype = a_prev.dtype
     w = arrays.as_float_array(w, "w", dtype=dtype, ndim=2)
     b = arrays.as_float_array(b, "b", dtype=dtype, ndim=1)
-    n, fan_in = a_prev.shape
-    arrays.check_shape(w, (fan_in, w.shape[1]), "w")
+    arrays.check_shape(w, (a_prev.shape[1], w.shape[1]), "w")
     arrays.check_shape(b, w.shape[1:], "b")
-    z = arrays.destination(out, (n, w.shape[1]), dtype, a_prev, w, b)
+    z = destination(out, (len(a_prev), w.shape[1]), dtype, a_prev, w, b)
     kernels.dense_forward(a_prev, w, b, z)
     return arrays.deliver(z, out)  # type: ignore[no-any-return]
 
@@ -55,15 +52,12 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
 def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
     if not is_plain(z):
         z = arrays.as_float_array(z, "z")
-    if out is None:
-        result = np.empty_like(z)
-    else:
-        result = arrays.destination(out, z.shape, z.dtype, in_place=z)
+    a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
     if z.ndim == 2:
-        kernel(z, result)
+        kernel(z, a)
     else:
-        kernel(z.reshape(1, -1), result.reshape(1, -1))
-    return arrays.deliver(result, out)
+        kernel(z.reshape(1, -1), a.reshape(1, -1))
+    return arrays.deliver(a, out)
 
 
 @documented
@@ -76,9 +70,7 @@ def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
     -----
     With e = exp(-|z|) it is 1 / (1 + e) or e / (1 + e): subnormal results are kept.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.sigmoid([0.0, 2.0, -2.0]).round(4)
     array([0.5   , 0.8808, 0.1192])
     """
@@ -95,9 +87,7 @@ def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
     -----
     Computed from z as e / (1 + e)^2 with e = exp(-|z|): a (1 - a) is 0 where a rounds to 1.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> print("%.3g %.3g" % tuple(fastbp.sigmoid_derivative([0.0, 40.0])))
     0.25 4.25e-18
     """
@@ -115,9 +105,7 @@ def tanh(z: ArrayLike, *, out: Array | None = None) -> Any:
     (e - 1) / (e + 1) with e = exp(2|z|) in two parts, as in chapter 6 of W. J. Cody, W. Waite,
     "Software Manual for the Elementary Functions", 1980: nothing cancels where z is small.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.tanh([1e-20, 1.0, -1.0])
     array([ 1.00000000e-20,  7.61594156e-01, -7.61594156e-01])
     """
@@ -130,25 +118,18 @@ def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
 
     {elementwise}
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.relu([2.0, -3.0, 0.0])
     array([2., 0., 0.])
     """
     return _elementwise(kernels.relu_forward, z, out)
 
 
-def _row_by_row(
-    kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Array | None
-) -> Any:
+def _row_by_row(kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Any) -> Any:
     if has_plain_rows(z, axis):
-        if out is None:
-            result = np.empty_like(z)
-        else:
-            result = arrays.destination(out, z.shape, z.dtype, in_place=z)
-        kernel(z, result)
-        return arrays.deliver(result, out)
+        a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
+        kernel(z, a)
+        return arrays.deliver(a, out)
     rows, shape, axes = arrays.as_class_rows(z, "z", axis)
     result = arrays.row_destination(out, shape, axes, rows)
     kernel(rows, result)
@@ -168,9 +149,7 @@ def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
     theorem 4.3 of P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp
     and softmax functions", IMA Journal of Numerical Analysis 41 (4), 2021.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.softmax([[1.0, 2.0, 3.0], [1000.0, 1000.0, -1000.0]]).round(4)
     array([[0.09  , 0.2447, 0.6652],
            [0.5   , 0.5   , 0.    ]])
@@ -189,9 +168,7 @@ def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> An
     log1p adds the maximum's own term to the sum of the others (source as of `softmax`): the
     log-probability of a confident row is tiny, not 0.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> print("%.3g %.3g" % tuple(fastbp.log_softmax([50.0, 0.0])))
     -1.93e-22 -50
     """
@@ -216,22 +193,18 @@ def logsumexp(
     -----
     NaN for a row that holds NaN, else +inf for one that holds +inf, -inf for one of only -inf.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.logsumexp([[0.0, 0.0], [1000.0, 1000.0]]).round(4)
     array([6.9310000e-01, 1.0006931e+03])
     """
     if keepdims is False and has_plain_rows(z, axis):
-        result = arrays.destination(out, z.shape[:1], z.dtype, z)
+        result = destination(out, z.shape[:1], z.dtype, z)
         kernels.logsumexp(z, result)
         return arrays.deliver(result, out)
     rows, shape, axes = arrays.as_class_rows(z, "z", axis)
-    if scalars.as_flag(keepdims, "keepdims"):
-        shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
-    else:
-        shape = arrays.without_axes(shape, axes)
-    result = arrays.destination(out, shape, rows.dtype, rows)
+    keep = scalars.as_flag(keepdims, "keepdims")
+    shape = tuple(1 if q in axes else n for q, n in enumerate(shape) if keep or q not in axes)
+    result = destination(out, shape, rows.dtype, rows)
     kernels.logsumexp(rows, result.reshape(-1))
     return arrays.deliver(result, out)
 
@@ -279,20 +252,15 @@ def cross_entropy(
     label ignored by default.  Nothing is clipped: a wrong row of confidence 1e4 costs 1e4, and a
     right one costs its tiny loss.  A target of 0 contributes 0 even where the logit is -inf.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> z = [[2.0, 0.0, 0.0], [0.0, 100.0, 0.0]]
     >>> fastbp.cross_entropy(z, [0, 2], reduction="none").round(4)
     array([  0.2395, 100.    ])
     """
     if weight is None and sample_weight is None and ignore_index is None and out is None:
-        loss_alone = _plain_cost(z, y, axis, label_smoothing, reduction)
-        if loss_alone is not None:
-            return loss_alone[0]
-    batch = as_cost_batch(
-        z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
-    )
+        if plain := _plain_cost(z, y, axis, label_smoothing, reduction):
+            return plain[0]
+    batch = as_batch(z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction)
     return _cost(batch, out, with_delta=False)[0]
 
 
@@ -331,26 +299,21 @@ def softmax_cross_entropy(
     The label's entry is minus the sum of the others' terms, never a - 1, which would cancel: a
     confident right row still learns.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> loss, delta = fastbp.softmax_cross_entropy([[0.0, 0.0], [50.0, 0.0]], [1, 0])
     >>> print(delta)
     [[ 2.50000000e-01 -2.50000000e-01]
      [-9.64374924e-23  9.64374924e-23]]
     """
     if weight is None and sample_weight is None and ignore_index is None:
-        both = _plain_cost(z, y, axis, label_smoothing, reduction, out, True)
-        if both is not None:
-            return both
-    batch = as_cost_batch(
-        z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
-    )
+        if plain := _plain_cost(z, y, axis, label_smoothing, reduction, out, True):
+            return plain
+    batch = as_batch(z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction)
     return _cost(batch, out, with_delta=True)
 
 
 @kernel
-def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, divisor: Any) -> Any:
+def _reduced_loss(z: Any, y: Any, row_weight: Any, loss: Any, divisor: Any) -> Any:
     """Write the losses, their sum / divisor over the first; return the first bad label's row."""
     bad = first_label_outside(y, z.shape[1])
     if bad < 0:
@@ -360,10 +323,8 @@ def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, divisor: Any) -> A
 
 
 @kernel
-def _reduced_cost_and_error(
-    z: Any, y: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any
-) -> Any:
-    """As `_reduced_cost`, and write delta."""
+def _reduced_cost(z: Any, y: Any, row_weight: Any, loss: Any, delta: Any, divisor: Any) -> Any:
+    """Write delta, too."""
     bad = first_label_outside(y, z.shape[1])
     if bad < 0:
         kernels.softmax_cross_entropy(z, y, row_weight, loss, delta, 1.0 / divisor)
@@ -374,7 +335,7 @@ def _reduced_cost_and_error(
 def _plain_cost(
     z: Any, y: Any, axis: Any, smoothing: Any, reduction: Any, out: Any = None, fused: bool = False
 ) -> tuple[Any, Any] | None:
-    """Return what `_cost` does, for plain rows and labels without options; else None.
+    """Return the result of `_cost` for plain rows and labels without options, else None.
 
     The checks of `_cost` take longer than the cost of 128 rows.
     """
@@ -384,48 +345,39 @@ def _plain_cost(
         return None
     if not has_plain_rows(z, axis) or y.shape != z.shape[:1] or not y.flags.carray:
         return None
-    loss = np.empty(len(z), z.dtype)
+    loss, delta = np.empty(len(z), z.dtype), None
     divisor = float(len(z)) if reduction == "mean" else 1.0
-    delta = None
-    if not fused:
-        bad = _reduced_cost(z, y, NO_WEIGHT, loss, divisor)
+    if fused:
+        delta = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, y, over=z)
+        bad = _reduced_cost(z, y, NO_WEIGHT, loss, delta, divisor)
     else:
-        if out is None:
-            delta = np.empty_like(z)
-        else:
-            delta = arrays.destination(out, z.shape, z.dtype, y, in_place=z)
-        bad = _reduced_cost_and_error(z, y, NO_WEIGHT, loss, delta, divisor)
+        bad = _reduced_loss(z, y, NO_WEIGHT, loss, divisor)
     if bad >= 0:
-        labels.as_labels(y, len(z), z.shape[1], "y")  # raises
+        labels.as_labels(y, y.shape, z.shape[1], "y")  # raises
     if delta is not None and delta is not out:
         delta = arrays.deliver(delta, out)
     return loss[0], delta
 
 
 def _cost(batch: CostBatch, out: Array | None, *, with_delta: bool) -> tuple[Any, Any]:
-    """Return the loss and delta, or None without ``with_delta``; ``out`` takes the last of them."""
-    dtype, each = batch.z.dtype, batch.reduction == "none"
+    """Return the loss, and delta or None; ``out`` takes delta, or the loss without it."""
+    dtype, shape, axes = batch.z.dtype, batch.shape, batch.axes
     divisor = _mean_divisor(batch) if batch.reduction == "mean" else 1.0
-    loss_shape = batch.row_shape() if each else ()
-    delta, axes = None, (batch.axis,)
+    loss_shape = arrays.without_axes(shape, axes) if batch.reduction == "none" else ()
+    delta = None
     if with_delta:
-        read = batch.y, batch.row_weight
-        delta = arrays.row_destination(out, batch.shape, axes, batch.z, *read)
+        delta = arrays.row_destination(out, shape, axes, batch.z, batch.y, batch.row_weight)
     elif out is not None:
         arrays.check_out(out, loss_shape, dtype)
     losses = np.empty(len(batch.z), dtype)
     _write_cost(batch, losses, delta, 1.0 / divisor)
-    loss: Any
-    if each:
-        loss = arrays.deliver(losses.reshape(loss_shape), None)
+    if batch.reduction == "none":
+        loss = losses.reshape(loss_shape)
     else:
         loss = _as_scalar(kernels.loss_sum(losses) / divisor, dtype)
-    if delta is not None:
-        return loss, arrays.deliver_rows(delta, out, batch.shape, axes)
-    if out is not None:
-        out[...] = loss
-        loss = out
-    return loss, None
+    if delta is None:
+        return arrays.deliver(loss, out), None
+    return arrays.deliver(loss, None), arrays.deliver_rows(delta, out, shape, axes)
 
 
 def _mean_divisor(batch: CostBatch) -> float:
@@ -439,7 +391,7 @@ def _mean_divisor(batch: CostBatch) -> float:
     raise ValueError("the mean is over weights that sum to zero")
 
 
-# Elements of target rows that are built at a time: they are read while they are in the cache.
+# Elements of target rows that are built at a time: the kernels find them in the cache.
 _BLOCK_SIZE = 1 << 15
 
 
@@ -466,21 +418,19 @@ def _write_cost(batch: CostBatch, loss: Array, delta: Array | None, scale: float
         _call_kernel(z[part], targets, row_weight[part], loss[part], delta_part, scale)
 
 
-def _call_kernel(
-    z: Array, y: Array, row_weight: Array, loss: Array, delta: Array | None, scale: float
-) -> None:
+def _call_kernel(z: Array, y: Array, weight: Array, loss: Array, delta: Any, scale: float) -> None:
     by_label = y.ndim == 1
     if delta is None:
         kernel = kernels.cross_entropy if by_label else kernels.cross_entropy_targets
-        kernel(z, y, row_weight, loss)
+        kernel(z, y, weight, loss)
         return
     kernel = kernels.softmax_cross_entropy if by_label else kernels.softmax_cross_entropy_targets
-    kernel(z, y, row_weight, loss, delta, scale)
+    kernel(z, y, weight, loss, delta, scale)
 
 
 def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
     if dtype is FLOAT32 and not 2.0**-126 <= value < 2.0**128 - 2.0**103:
-        # NumPy warns where a cast overflows or underflows; here that is the right result.
+        # NumPy would warn; infinity and subnormals are right here.
         with np.errstate(all="ignore"):
             return dtype.type(value)
     return dtype.type(value)
@@ -501,17 +451,15 @@ def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | Non
     {out}
         {label_errors}
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.output_error([[0.25, 0.75]], [1])
     array([[ 0.25, -0.25]])
     """
-    rows, shape, axis = as_rows_of_one_axis(a, "a", axis)
-    y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axis)
-    delta = arrays.row_destination(out, shape, (axis,), rows, y)
+    rows, shape, axes = as_rows_of_one_axis(a, "a", axis)
+    y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axes[0])
+    delta = arrays.row_destination(out, shape, axes, rows, y)
     (kernels.output_error if y.ndim == 1 else kernels.output_error_targets)(rows, y, delta)
-    return arrays.deliver_rows(delta, out, shape, (axis,))
+    return arrays.deliver_rows(delta, out, shape, axes)
 
 
 @documented
@@ -537,9 +485,7 @@ def hidden_error(
         a' is a (1 - a), 1 - a^2, 1 where a is not 0, or 1.
     {out}
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.hidden_error([[1.0, -1.0]], [[2.0, 1.0], [0.0, 4.0]], [[0.5, 0.5]])
     array([[ 0.25, -1.  ]])
     """
@@ -548,11 +494,10 @@ def hidden_error(
     dtype = delta_next.dtype
     w_next = arrays.as_float_array(w_next, "w_next", dtype=dtype, ndim=2)
     a = arrays.as_float_array(a, "a", dtype=dtype, ndim=2)
-    n, fan_out = delta_next.shape
-    arrays.check_shape(w_next, (w_next.shape[0], fan_out), "w_next")
-    shape = (n, w_next.shape[0])
+    shape = len(delta_next), len(w_next)
+    arrays.check_shape(w_next, (shape[1], delta_next.shape[1]), "w_next")
     arrays.check_shape(a, shape, "a")
-    delta = arrays.destination(out, shape, dtype, delta_next, w_next, a)
+    delta = destination(out, shape, dtype, delta_next, w_next, a)
     kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
     return arrays.deliver(delta, out)  # type: ignore[no-any-return]
 
@@ -568,15 +513,13 @@ def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
     {out}
         If the mean is over no rows.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.bias_gradient([[1.0, -1.0], [0.0, 2.0]])
     array([0.5, 0.5])
     """
     delta = arrays.as_float_array(delta, "delta", ndim=2)
     _refuse_no_rows(delta)
-    grad_b = arrays.destination(out, delta.shape[1:], delta.dtype, delta)
+    grad_b = destination(out, delta.shape[1:], delta.dtype, delta)
     kernels.bias_gradient(delta, grad_b)
     return arrays.deliver(grad_b, out)  # type: ignore[no-any-return]
 
@@ -594,9 +537,7 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     {out}
         If the mean is over no rows.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> fastbp.weight_gradient([[1.0, 2.0], [3.0, 0.0]], [[1.0], [-1.0]])
     array([[-1.],
            [ 1.]])
@@ -605,8 +546,7 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     delta = arrays.as_float_array(delta, "delta", dtype=a_prev.dtype, ndim=2)
     arrays.check_shape(delta, (a_prev.shape[0], delta.shape[1]), "delta")
     _refuse_no_rows(delta)
-    shape = (a_prev.shape[1], delta.shape[1])
-    grad_w = arrays.destination(out, shape, a_prev.dtype, a_prev, delta)
+    grad_w = destination(out, (a_prev.shape[1], delta.shape[1]), delta.dtype, a_prev, delta)
     kernels.weight_gradient(a_prev, delta, grad_w)
     return arrays.deliver(grad_w, out)  # type: ignore[no-any-return]
 
@@ -619,10 +559,7 @@ def _refuse_no_rows(delta: Array) -> None:
 def _step(
     kernel: Callable[..., None], param: Array, grad: ArrayLike, state: dict[str, Array], *rates: Any
 ) -> None:
-    """Check the arrays of a step and let the kernel update them, whatever their layout.
-
-    ``state`` are the arrays that the method keeps beside ``param``, by the names of the arguments.
-    """
+    """Check and update ``param`` and the optimizer's ``state`` (by argument), of any layout."""
     if not isinstance(param, np.ndarray) or param.dtype.newbyteorder("=") not in (FLOAT32, FLOAT64):
         got = getattr(param, "dtype", type(param).__name__)
         raise TypeError(f"param must be a numpy.ndarray of float32 or float64, got {got}")
@@ -640,7 +577,7 @@ def _step(
     theta, *others = (x.reshape(-1) for x in plain)
     kernel(theta, g.reshape(-1), *others, *rates)
     for x, given in zip(plain, written.values(), strict=True):
-        if not np.may_share_memory(x, given):  # updated in a copy
+        if not np.may_share_memory(x, given):  # the kernel has updated a copy
             np.copyto(given, x)
 
 
@@ -659,9 +596,7 @@ def momentum_step(
     J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
     learning", ICML 2013].
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
     >>> fastbp.momentum_step(param, [1.0, -1.0], velocity, 0.5, 0.9)
     >>> param, velocity
@@ -687,9 +622,7 @@ def nesterov_step(
     Each operation is rounded.  ``param`` is the point looked ahead to, where the next gradient is
     taken; source as of `momentum_step`.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> param, velocity = np.array([1.0, 2.0]), np.zeros(2)
     >>> fastbp.nesterov_step(param, [1.0, -1.0], velocity, 0.5, 0.5)
     >>> param, velocity
@@ -740,9 +673,7 @@ def adam_step(
     Algorithm 1 of D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015;
     AdamW of I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
 
-    Examples
-    --------
-    >>> import fastbp
+    {examples}
     >>> param, m, v = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
     >>> fastbp.adam_step(param, [2.0, -0.5], m, v, 0.125, t=1)
     >>> param.round(4), m
@@ -753,7 +684,7 @@ def adam_step(
     beta_2 = scalars.as_real(beta_2, "beta_2", 0.0, 1.0, "left")
     epsilon = scalars.as_real(epsilon, "epsilon", 0.0)
     weight_decay = scalars.as_real(weight_decay, "weight_decay", 0.0)
-    # Compiled code takes no larger integers, and the moments' corrections are 1 long before.
+    # Compiled code takes no larger integers; the corrections of the moments are 1 long before.
     t = min(scalars.as_positive_int(t, "t"), 2**62)
     rates = learning_rate, beta_1, beta_2, epsilon, weight_decay
     _step(kernels.adam_step, param, grad, {"m": m, "v": v}, kernels.AdamOptions(*rates), t)

@@ -1,4 +1,4 @@
-"""Calls of kernels between guard zones, and what every kernel promises about its arguments."""
+"""Calls of kernels between guard zones, and assertions that hold for every kernel."""
 
 import itertools
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import inputs
 import numba
 import numpy as np
 import plain_python
@@ -15,6 +16,8 @@ from tolerances import PLAIN, assert_same_bits
 
 from fastbp import kernels
 
+RATES = {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+RATES |= {"weight_decay": 0.0, "t": 1}
 EVERY_ROW = np.empty(0)  # the row weights that mean one for each row
 ZONE = 64
 _turn = itertools.count()
@@ -150,11 +153,10 @@ def assert_one_specialisation(make, kernel=None):
 def assert_plain_is_close(calls, at_least=0):
     """Kernels as plain Python give the same, up to the multiply-adds that it cannot fuse.
 
-    ``at_least`` bounds the number below in whose ulp a difference is measured: what a result is
-    a small difference of.
+    A difference is measured in ulp of the result, or of ``at_least`` if that is larger.
     """
     __tracebackhide__ = True
-    # whether arrays are written or read does not matter to the child: all of them come back
+    # the child returns all arrays, read or written
     jobs = [(call.kernel.__name__, (*call.inputs, *call.written, *call.scalars)) for call in calls]
     for call, found in zip(calls, plain_python.results_of(jobs), strict=True):
         for one, other in zip(found[len(call.inputs) :], _listed(call()), strict=True):
@@ -178,87 +180,65 @@ def assert_stays_within_pages(*names):
 
 
 def _new(*shape, dtype):
-    # neither a number that some kernel may leave in place unseen, nor NaN
+    # neither an element that some kernel may leave in place unseen, nor NaN
     return np.full(shape, -123.0, dtype)
 
 
-def row_max(z):
-    return Call(kernels.row_max, [z], [_new(len(z), dtype=z.dtype)])
+def _named(kernel, make):
+    make.__name__ = kernel.__name__
+    return make
 
 
-def softmax(z):
-    return Call(kernels.softmax, [z], [_new(*z.shape, dtype=z.dtype)])
+def _like_first(kernel):
+    """Calls of a kernel whose result has the shape of its first argument."""
+    return _named(
+        kernel, lambda x, *more: Call(kernel, [x, *more], [_new(*x.shape, dtype=x.dtype)])
+    )
 
 
-def log_softmax(z):
-    return Call(kernels.log_softmax, [z], [_new(*z.shape, dtype=z.dtype)])
+def _per_row(kernel):
+    """Calls of a kernel whose result has an element for each row."""
+    return _named(kernel, lambda z, *more: Call(kernel, [z, *more], [_new(len(z), dtype=z.dtype)]))
 
 
-def logsumexp(z):
-    return Call(kernels.logsumexp, [z], [_new(len(z), dtype=z.dtype)])
+def _of_loss(kernel):
+    """The same, of a loss: without row weights, each row weighs one."""
+    of_rows = _per_row(kernel)
+    return _named(kernel, lambda z, y, row_weight=EVERY_ROW: of_rows(z, y, row_weight))
 
 
-def cross_entropy(z, labels, row_weight=EVERY_ROW):
-    return Call(kernels.cross_entropy, [z, labels, row_weight], [_new(len(z), dtype=z.dtype)])
+def _fused(kernel):
+    """Calls of a kernel that writes the losses and delta."""
+
+    def make(z, y, row_weight=EVERY_ROW, scale=1.0):
+        written = [_new(len(z), dtype=z.dtype), _new(*z.shape, dtype=z.dtype)]
+        return Call(kernel, [z, y, row_weight], written, (scale,))
+
+    return _named(kernel, make)
 
 
-def cross_entropy_targets(z, y, row_weight=EVERY_ROW):
-    return Call(kernels.cross_entropy_targets, [z, y, row_weight], [_new(len(z), dtype=z.dtype)])
+def _backward(kernel):
+    """Calls of a kernel that updates delta."""
+    return _named(kernel, lambda a, delta: Call(kernel, [a], [delta]))
 
 
-def output_error(a, labels):
-    return Call(kernels.output_error, [a, labels], [_new(*a.shape, dtype=a.dtype)])
-
-
-def output_error_targets(a, y):
-    return Call(kernels.output_error_targets, [a, y], [_new(*a.shape, dtype=a.dtype)])
-
-
-def softmax_cross_entropy(z, labels, row_weight=EVERY_ROW, scale=1.0):
-    written = [_new(len(z), dtype=z.dtype), _new(*z.shape, dtype=z.dtype)]
-    return Call(_fused, [z, labels, row_weight], written, (scale,))
-
-
-def softmax_cross_entropy_targets(z, y, row_weight=EVERY_ROW, scale=1.0):
-    written = [_new(len(z), dtype=z.dtype), _new(*z.shape, dtype=z.dtype)]
-    return Call(_fused_targets, [z, y, row_weight], written, (scale,))
-
-
-_fused = kernels.softmax_cross_entropy
-_fused_targets = kernels.softmax_cross_entropy_targets
+row_max, logsumexp = _per_row(kernels.row_max), _per_row(kernels.logsumexp)
+softmax, log_softmax = _like_first(kernels.softmax), _like_first(kernels.log_softmax)
+cross_entropy = _of_loss(kernels.cross_entropy)
+cross_entropy_targets = _of_loss(kernels.cross_entropy_targets)
+softmax_cross_entropy = _fused(kernels.softmax_cross_entropy)
+softmax_cross_entropy_targets = _fused(kernels.softmax_cross_entropy_targets)
+output_error = _like_first(kernels.output_error)
+output_error_targets = _like_first(kernels.output_error_targets)
+sigmoid_forward, sigmoid_prime = map(_like_first, (kernels.sigmoid_forward, kernels.sigmoid_prime))
+tanh_forward, relu_forward = map(_like_first, (kernels.tanh_forward, kernels.relu_forward))
+sigmoid_backward, tanh_backward = map(_backward, (kernels.sigmoid_backward, kernels.tanh_backward))
+relu_backward = _backward(kernels.relu_backward)
 
 
 def smoothed_targets(labels, class_weight, shape, dtype, label_smoothing):
     written = [_new(*shape, dtype=dtype)]
     return Call(kernels.smoothed_targets, [labels, class_weight], written, (label_smoothing,))
-
-
-def sigmoid_forward(z):
-    return Call(kernels.sigmoid_forward, [z], [_new(*z.shape, dtype=z.dtype)])
-
-
-def sigmoid_prime(z):
-    return Call(kernels.sigmoid_prime, [z], [_new(*z.shape, dtype=z.dtype)])
-
-
-def sigmoid_backward(a, delta):
-    return Call(kernels.sigmoid_backward, [a], [delta])
-
-
-def tanh_forward(z):
-    return Call(kernels.tanh_forward, [z], [_new(*z.shape, dtype=z.dtype)])
-
-
-def tanh_backward(a, delta):
-    return Call(kernels.tanh_backward, [a], [delta])
-
-
-def relu_forward(z):
-    return Call(kernels.relu_forward, [z], [_new(*z.shape, dtype=z.dtype)])
-
-
-def relu_backward(a, delta):
-    return Call(kernels.relu_backward, [a], [delta])
 
 
 def dense_forward(a_prev, w, b):
@@ -284,37 +264,50 @@ def bias_gradient(delta):
     return Call(kernels.bias_gradient, [delta], [_new(delta.shape[1], dtype=delta.dtype)])
 
 
-def momentum_step(param, grad, velocity, learning_rate=0.1, momentum=0.9):
-    return Call(_momentum_step, [grad], [param, velocity], (learning_rate, momentum))
+def _step(kernel):
+    """A step with the array that it reads first."""
+    return _named(kernel, lambda grad, param, *others: kernel(param, grad, *others))
 
 
-def _momentum_step(grad, param, velocity, learning_rate, momentum):
-    kernels.momentum_step(param, grad, velocity, learning_rate, momentum)
+_momentum_step, _nesterov_step = _step(kernels.momentum_step), _step(kernels.nesterov_step)
+_adam_step = _step(kernels.adam_step)
 
 
-def nesterov_step(param, grad, velocity, learning_rate=0.1, momentum=0.9):
-    return Call(_nesterov_step, [grad], [param, velocity], (learning_rate, momentum))
+def momentum_step(param, grad, velocity, *rates):
+    return Call(_momentum_step, [grad], [param, velocity], rates or (0.1, 0.9))
 
 
-def _nesterov_step(grad, param, velocity, learning_rate, momentum):
-    kernels.nesterov_step(param, grad, velocity, learning_rate, momentum)
+def nesterov_step(param, grad, velocity, *rates):
+    return Call(_nesterov_step, [grad], [param, velocity], rates or (0.1, 0.9))
 
 
-def adam_step(
-    param,
-    grad,
-    first,
-    second,
-    learning_rate=1e-3,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-8,
-    weight_decay=0.0,
-    t=1,
-):
-    options = kernels.AdamOptions(learning_rate, beta_1, beta_2, epsilon, weight_decay)
-    return Call(_adam_step, [grad], [param, first, second], (options, t))
+def adam_step(param, grad, m, v, *rates, **named):
+    *options, t = (RATES | dict(zip(RATES, rates, strict=False)) | named).values()
+    return Call(_adam_step, [grad], [param, m, v], (kernels.AdamOptions(*options), t))
 
 
-def _adam_step(grad, param, first, second, options, t):
-    kernels.adam_step(param, grad, first, second, options, t)
+def sample(name, shape, dtype):
+    """A call of the kernel of this name on a batch of logits of this shape."""
+    z = inputs.logits("normal", 10.0, shape, dtype)
+    labels, y, weights = inputs.labels_of(z), inputs.targets_of(z), inputs.weights_of(len(z))
+    w = inputs.logits("normal", 1.0, (shape[1], 19), dtype)
+    back = z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])
+    flat = z.ravel()
+    arguments = {
+        "cross_entropy": (z, labels, weights),
+        "cross_entropy_targets": (z, y, weights),
+        "output_error": (y, labels),
+        "output_error_targets": (y, y),
+        "softmax_cross_entropy": (z, labels, weights, 0.5),
+        "softmax_cross_entropy_targets": (z, y, weights, 0.5),
+        "smoothed_targets": (labels, z[0], shape, dtype, 0.1),
+        **{f"{activation}_backward": (y, z) for activation in ("sigmoid", "tanh", "relu")},
+        "dense_forward": (z, w, w[0]),
+        "hidden_error": back,
+        "hidden_error_of": back,
+        "weight_gradient": (z, y),
+        "momentum_step": (flat, flat, flat),
+        "nesterov_step": (flat, flat, flat),
+        "adam_step": (flat, flat, flat, y.ravel()),
+    }
+    return globals()[name](*arguments.get(name, (z,)))

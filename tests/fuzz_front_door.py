@@ -1,10 +1,10 @@
 """Arguments of every kind for every public function and both models.
 
-A call either agrees with the oracle, or raises a documented exception; it changes nothing that it
-was given but what it is asked to write, and never warns.
+A call agrees with the oracle or with the same call on plain arrays, or it raises a documented
+exception; it writes to its results alone, and never warns.
 """
 
-import inspect
+import contextlib
 import itertools
 import math
 import pickle
@@ -15,11 +15,10 @@ from fractions import Fraction
 
 import numpy as np
 import reference
-import reference_network
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from layouts import LAYOUTS
-from tolerances import ADAM, PRODUCT, assert_product, assert_same_bits, assert_ulp
+from tolerances import assert_same_bits, assert_ulp
 
 import fastbp
 
@@ -28,841 +27,551 @@ BATCH = 50
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", ">i4", ">u8")
-NO_NUMBERS = ("bool", "f2", "c8", "c16", "O", "U3", "M8[s]", "m8[s]")
+NOT_NUMERIC = ("bool", "f2", "c8", "c16", "O", "U3", "M8[s]", "m8[s]")
 if np.finfo(np.longdouble).bits != 64:
-    NO_NUMBERS += ("longdouble",)
+    NOT_NUMERIC += ("longdouble",)
 
-#: What stands for a number and is none, and numbers that no option has room for.
-NO_OPTIONS = ("1", None, 1j, [1], {}, math.nan, math.inf, -math.inf, -1, 10**400, object())
-NO_OPTIONS += (Fraction(-1, 3), np.array([1, 2]), np.array(0.5), True, np.True_)
-
-
-class Refused(Exception):
-    """What was drawn must not be accepted."""
-
-
-def one_in(draw, n):
-    return draw(st.integers(0, n - 1)) == n - 1
+#: Values that no option takes.
+BAD = ("1", None, 1j, [1], {}, math.nan, math.inf, -math.inf, -1, 10**400, object())
+BAD += (Fraction(-1, 3), np.array([1, 2]), np.array(0.5), True, np.True_)
+BAD_NUMBER = tuple(x for x in BAD if x is not None)
+BAD_COUNT = (0, -1, 2.0, "1", True)
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
 
 
-def choose(draw, *choices):
-    return draw(st.sampled_from(choices))
-
-
-def generator(draw):
-    return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-
-
-def values(draw, shape, dtype, special=True):
-    """Numbers of one kind, the more interesting ones seldom."""
-    rng = generator(draw)
-    if dtype.kind in "iu":
-        return rng.integers(0, 100, shape).astype(dtype)
-    info = np.finfo(dtype)
-    scale = 10.0 ** draw(st.integers(-3, 3))
-    x = scale * rng.standard_normal(shape)
-    if special and one_in(draw, 3):
-        odd = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, 5e-324]
-        x = np.where(rng.random(shape) < 0.3, rng.choice(odd, shape), x)
-    with np.errstate(all="ignore"):
-        return np.array(x, dtype)
-
-
-def dressed(draw, x):
-    """``x`` in another layout; what NumPy cannot map or reverse stays as it is."""
-    names = ["plain", "plain", *(LAYOUTS if x.ndim and x.size else ())]
-    name = choose(draw, *names, *(("list",) if x.size and x.dtype == np.float64 else ()))
-    if name == "plain":
-        return x.copy()
-    return x.tolist() if name == "list" else LAYOUTS[name](x)
-
-
-def spoilt(draw, x):
-    """Something that is no array of numbers."""
-    kind = choose(draw, *NO_NUMBERS, "masked", "matrix", "ragged", "thing")
-    if kind == "masked":
-        return np.ma.array(x, mask=np.ones(x.shape, bool)) if x.size else None
-    if kind == "matrix":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return np.matrix(np.zeros((2, 2)))
-    if kind == "ragged":
-        return [[1.0, 2.0], [3.0]]
-    if kind == "thing":
-        return choose(draw, None, "text", {}, object(), 1j)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return np.asarray(np.nan_to_num(x, posinf=1, neginf=1)).astype(np.int64).astype(kind)
-
-
-class Arguments:
-    """Arguments that are drawn one after the other, and whether one of them is none."""
+class Inputs:
+    """Arguments drawn one after the other, and why the call must fail, if it must."""
 
     def __init__(self, draw):
         self.draw = draw
-        self.refused = None  # whether the call must fail
+        self.refused = None
+        self.rng = np.random.default_rng(self.integer(0, 2**32 - 1))
+
+    def integer(self, low, high):
+        return self.draw(st.integers(low, high))
+
+    def one_in(self, n):
+        return self.integer(0, n - 1) == n - 1
+
+    def choose(self, *choices):
+        return self.draw(st.sampled_from(choices))
+
+    def refuse(self, reason, n):
+        """Spoil one argument in ``n``."""
+        if self.one_in(n):
+            self.refused = reason
+            return True
+        return False
+
+    def option(self, good, bad=BAD):
+        return self.choose(*bad) if self.refuse("option", 15) else self.choose(*good)
+
+    def shape(self, least=0):
+        return tuple(self.draw(st.lists(st.integers(0, 6), min_size=least, max_size=3)))
+
+    def values(self, shape, dtype, special=True):
+        """An array of one kind, with special values now and then."""
+        if dtype.kind in "iu":
+            return self.rng.integers(0, 100, shape).astype(dtype)
+        info = np.finfo(dtype)
+        x = 10.0 ** self.integer(-3, 3) * self.rng.standard_normal(shape)
+        if special and self.one_in(3):
+            odd = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, 5e-324]
+            x = np.where(self.rng.random(shape) < 0.3, self.rng.choice(odd, shape), x)
+        with np.errstate(all="ignore"):
+            return np.array(x, dtype)
+
+    def dressed(self, x):
+        """``x`` in another layout, where it has elements."""
+        names = ["plain", "plain", *(LAYOUTS if x.ndim and x.size else ())]
+        name = self.choose(*names, *(("list",) if x.size and x.dtype == np.float64 else ()))
+        if name == "plain":
+            return x.copy()
+        return x.tolist() if name == "list" else LAYOUTS[name](x.copy())
+
+    def spoilt(self, x):
+        """Something that is no numeric array."""
+        kind = self.choose(*NOT_NUMERIC, "masked", "matrix", "ragged", "thing")
+        if kind == "masked":
+            return np.ma.array(x, mask=np.ones(x.shape, bool)) if x.size else None
+        if kind == "ragged":
+            return [[1.0, 2.0], [3.0]]
+        if kind == "thing":
+            return self.choose(None, "text", {}, object(), 1j)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if kind == "matrix":
+                return np.matrix(np.zeros((2, 2)))
+            return np.asarray(np.nan_to_num(x, posinf=1, neginf=1)).astype(int).astype(kind)
 
     def array(self, shape, dtype=None, special=True):
-        """A number array as it is passed, and as it is meant; now and then, something else."""
-        draw = self.draw
-        dtype = np.dtype(dtype or choose(draw, *FLOATS, *FLOATS, *FLOATS, *INTEGERS))
-        clean = values(draw, shape, dtype, special)
-        if one_in(draw, 25):
-            self.refused = "no array of numbers"
-            return spoilt(draw, clean), clean
-        given = dressed(draw, clean)
-        return given, clean if clean.dtype.kind == "f" else clean.astype(np.float64)
-
-    def shape(self, *shape):
-        """The shape, or seldom another one; a bad one is told."""
-        if one_in(self.draw, 25):
-            self.refused = "shape"
-            wrong = choose(self.draw, (*shape, 1), shape[1:], tuple(n + 1 for n in shape))
-            return wrong if wrong != shape else (7,)
-        return shape
-
-    def option(self, good, bad=NO_OPTIONS):
-        if one_in(self.draw, 15):
-            self.refused = "option"
-            return choose(self.draw, *bad)
-        return self.draw(good)
+        """An array as it is passed, and its values."""
+        clean = self.values(shape, np.dtype(dtype or self.choose(*FLOATS * 3, *INTEGERS)), special)
+        if self.refuse("no numeric array", 25):
+            return self.spoilt(clean), clean
+        return self.dressed(clean), clean if clean.dtype.kind == "f" else clean.astype(np.float64)
 
     def out(self, shape, dtype, *inputs):
-        """An array for the result, of any kind; overlapping an input, where that is possible."""
-        draw = self.draw
-        kind = choose(draw, "none", "none", "new", "gaps", "reversed", "overlap", "itself", "bad")
+        """An array for the result, of any kind; it may overlap an input."""
+        kind = self.choose("none", "none", "new", "gaps", "reversed", "overlap", "itself", "bad")
         if kind == "bad":
             self.refused = "out"
+            other = np.zeros(shape, np.float32 if dtype == np.float64 else np.float64)
+            bad = [other, np.zeros(shape).tolist(), np.zeros(shape, dtype.newbyteorder())]
             read_only = np.zeros(shape, dtype)
             read_only.flags.writeable = False
-            other = np.zeros(shape, np.float32 if dtype == np.float64 else np.float64)
-            lists = np.zeros(shape).tolist()
-            swapped = np.zeros(shape, dtype.newbyteorder())
-            return choose(draw, read_only, other, swapped, lists, np.zeros((*shape, 1), dtype))
-        if kind == "gaps" and shape:
-            return np.full([2 * n for n in shape], 7, dtype)[
-                tuple([slice(None, None, 2)] * len(shape))
-            ]
+            return self.choose(*bad, read_only, np.zeros((*shape, 1), dtype))
+        if kind == "gaps":
+            wide = np.full([2 * n for n in shape], 7, dtype)
+            return wide[..., *[slice(None, None, 2)] * len(shape)]
         if kind == "reversed" and shape:
             return np.full(shape, 7, dtype)[::-1]
         plain = [x for x in inputs if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray]
         if kind in ("overlap", "itself") and plain:
-            x = choose(draw, *plain)
+            x, size = self.choose(*plain), math.prod(shape)
             if kind == "itself" and x.shape == shape:
                 return x
-            size = math.prod(shape)
             if size <= x.size:
-                start = draw(st.integers(0, x.size - size))
+                start = self.integer(0, x.size - size)
                 return x.reshape(-1)[start : start + size].reshape(shape)
         return None if kind == "none" else np.full(shape, 7, dtype)
 
+    def labels(self, n, n_classes, ignore_index=None):
+        """Labels as they are passed, and as they are."""
+        y = self.rng.integers(0, n_classes, n)
+        if ignore_index is not None and self.one_in(2):
+            y[self.rng.random(n) < 0.3] = ignore_index
+        if n and self.refuse("label", 20):
+            y[self.rng.integers(n)] = self.choose(-1, n_classes, 2**40, -(2**40))
+            if (y == ignore_index).any() and ignore_index == 2**40:
+                self.refused = "perhaps"
+        if self.refuse("labels of another type", 20):
+            return y.astype(self.choose("f8", "f4", "bool", "O", "U9", "c8")), y
+        dtype = self.choose("i8", "i8", *INTEGERS)
+        return self.dressed(y.astype(dtype if (y.astype(dtype) == y).all() else "i8")), y
+
+    def targets(self, shape):
+        y = self.rng.exponential(size=shape) * (self.rng.random(shape) < 0.7)
+        y[:, 0] += 2.0**-20
+        y = (y / y.sum(axis=1, keepdims=True)).astype(self.choose(*FLOATS))
+        if y.size and self.refuse("target", 20):
+            bad = self.choose(-1.0, 3.0, np.nan, np.inf, -np.inf, 1e30)
+            y[self.rng.integers(len(y)), 0] = bad
+        return self.dressed(y), y
+
+    def weights(self, n, may_be_zero):
+        """Weights or None, as they are passed and as they are."""
+        if self.one_in(2):
+            return None, None
+        shape = (n, 1) if self.refuse("shape", 25) else n
+        w = self.rng.exponential(size=shape) * (self.rng.random() < 0.9)
+        if w.size and self.refuse("weight", 20):
+            w[self.rng.integers(len(w))] = self.choose(-1.0, np.nan, np.inf)
+        elif w.size and not w.any() and not may_be_zero:
+            self.refused = "weight"
+        return self.dressed(w), w
+
+    def call(self, function, arguments, written=(), names=None):
+        """Call, and judge exceptions and side effects; the result, or None after an exception."""
+        before = {name: bytes_of(x) for name, x in arguments.items()}
+        shared = {
+            name
+            for name, x in arguments.items()
+            if isinstance(memory(x), np.ndarray)
+            if any(isinstance(w, np.ndarray) and np.may_share_memory(memory(x), w) for w in written)
+        }
+        result = error = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                result = function(**arguments)
+        except fastbp.DivergenceError:
+            return None
+        except (TypeError, ValueError) as caught:
+            error = caught
+        if error is not None:
+            assert {name: bytes_of(x) for name, x in arguments.items()} == before, "has written"
+            assert self.refused, f"refused, and all arguments are good: {error}"
+            named = "|".join([*(names or arguments), "the mean is over"])
+            assert re.search(rf"^({named})\b", str(error)), f"no argument is named: {error!r}"
+            return None
+        assert self.refused in (None, "perhaps"), f"accepted, with a bad argument: {self.refused}"
+        for name in before.keys() - shared:
+            assert bytes_of(arguments[name]) == before[name], f"{name} was changed"
+        return result
+
+
+def memory(x):
+    return getattr(x, "array", x)
+
 
 def bytes_of(x):
-    """What must not change, and can be compared."""
+    """The content of an argument, to be compared."""
+    x = memory(x)
     if isinstance(x, np.ndarray) and x.dtype.kind != "O":
         return x.dtype.str, x.shape, x.tobytes()
-    if hasattr(x, "array"):
-        return bytes_of(x.array)
-    if isinstance(x, dict):
-        return {name: bytes_of(value) for name, value in x.items()}
     if isinstance(x, tuple | list):
         return [bytes_of(value) for value in x]
     return repr(x)
 
 
-def memory(x):
-    return x.array if hasattr(x, "array") else x
-
-
-def call(function, arguments, options, refused, written=(), names=None):
-    """Call, and judge exceptions and side effects; the result, or None after an exception.
-
-    Without exception, all is well only if nothing drawn was ``refused``.
-    """
-    everything = [*arguments, *options.values()]
-    shared = [
-        any(
-            isinstance(memory(x), np.ndarray) and np.may_share_memory(memory(x), w)
-            for w in written
-            if isinstance(w, np.ndarray)
-        )
-        for x in everything
-    ]
-    before = [bytes_of(x) for x in everything]
-    result = error = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            result = function(*arguments, **options)
-    except fastbp.DivergenceError:
-        raise
-    except (TypeError, ValueError) as caught:
-        error = caught
-    if error is not None:
-        assert [bytes_of(x) for x in everything] == before, "a refused call has written"
-        assert refused, f"refused, and all arguments are good: {error}"
-        names = names or [*inspect.signature(function).parameters]
-        named = rf"^({'|'.join(names)}|the mean is over)\b"
-        assert re.search(named, str(error)), f"no argument is named: {error!r}"
-        return None
-    assert not refused or refused == "perhaps", f"accepted, with a bad argument: {refused}"
-    for x, was, may_change in zip(everything, before, shared, strict=True):
-        assert may_change or bytes_of(x) == was, "an argument was changed"
-    return result
+@np.errstate(all="ignore")
+def quietly(function, *arguments, **options):
+    return function(*arguments, **options)
 
 
 # The functions
 
-ELEMENTWISE = ("sigmoid", "sigmoid_derivative", "tanh", "relu")
 
-
-def quietly(function, *arguments, **options):
-    with np.errstate(all="ignore"):
-        return function(*arguments, **options)
-
-
-def shape_of(draw, least=0):
-    return tuple(draw(st.lists(st.integers(0, 6), min_size=least, max_size=3)))
-
-
-def elementwise(draw):
-    name = choose(draw, *ELEMENTWISE)
-    take = Arguments(draw)
-    z, clean = take.array(shape_of(draw))
-    exact = quietly(getattr(reference, name), clean)
-    out = take.out(clean.shape, clean.dtype, z)
-    got = call(getattr(fastbp, name), [z], {"out": out}, take.refused, [out])
-    if got is not None:
-        assert out is None or got is out
-        assert_ulp(name, np.array(got, clean.dtype), np.asarray(exact))
-
-
-def axes_of(draw, take, ndim):
-    axis = take.option(
-        st.sampled_from([-1, -1, None, *range(-ndim, ndim), tuple(range(ndim))]),
-        ("0", 1.0, -1.0, True, ndim + 3, (0, 0), (None,), [0], np.array([0]), np.array([-1, -1])),
-    )
-    if take.refused == "option":
-        return axis, ()
-    if not isinstance(axis, tuple):
-        axis, kept = axis, range(ndim) if axis is None else [axis]
-    else:
-        kept = axis
-    return axis, tuple(sorted({q % max(ndim, 1) for q in kept})) if ndim else ()
-
-
-def along_axes(draw):
-    """softmax, log_softmax and logsumexp."""
-    name = choose(draw, "softmax", "log_softmax", "logsumexp")
-    take = Arguments(draw)
-    z, clean = take.array(shape_of(draw))
-    if one_in(draw, 4) and clean.ndim and isinstance(z, np.ndarray) and z.dtype == clean.dtype:
-        z = clean = np.ascontiguousarray(clean)  # the short way through the checks
-    axis, axes = axes_of(draw, take, clean.ndim)
-    shape = clean.shape
-    if any(shape[q] == 0 for q in axes):
-        take.refused = "no classes"
-    result_shape = shape
-    options = {"axis": axis}
-    if name == "logsumexp":
-        options["keepdims"] = draw(st.booleans())
-        if options["keepdims"]:
-            result_shape = tuple(1 if q in axes else n for q, n in enumerate(shape))
+def of_one_array(draw):
+    """Element by element, or along axes."""
+    take = Inputs(draw)
+    along_axes = take.one_in(2)
+    names = ("softmax", "log_softmax", "logsumexp") if along_axes else ACTIVATIONS[:3]
+    name = take.choose(*names, *(() if along_axes else ("sigmoid_derivative",)))
+    z, clean = take.array(take.shape())
+    ndim, shape, options, axes = clean.ndim, clean.shape, {}, ()
+    if along_axes:
+        if take.one_in(4) and type(z) is np.ndarray and z.dtype == clean.dtype:
+            z = clean = np.ascontiguousarray(clean).reshape(shape)  # the short way
+        axis = take.choose(-1, -1, None, *range(-ndim, ndim), tuple(range(ndim)))
+        if take.refuse("axis", 15):
+            bad = ("0", 1.0, -1.0, True, ndim + 3, (0, 0), (None,), [0], np.array([0]))
+            axis = options["axis"] = take.choose(*bad)
         else:
-            result_shape = tuple(n for q, n in enumerate(shape) if q not in axes)
-    out = options["out"] = take.out(result_shape, clean.dtype, z)
-    n_classes = math.prod(shape[q] for q in axes)
-    if not take.refused:
-        others = [q for q in range(clean.ndim) if q not in axes]
-        moved = clean.transpose(*others, *axes)
-        rows = moved.reshape(-1, n_classes).copy()
-        exact = quietly(getattr(reference, name), rows) if len(rows) else np.zeros_like(rows)
-    got = call(getattr(fastbp, name), [z], options, take.refused, [out])
+            options["axis"] = axis
+            every = range(ndim) if axis is None else axis if isinstance(axis, tuple) else [axis]
+            axes = tuple(sorted({q % max(ndim, 1) for q in every})) if ndim else ()
+        if any(shape[q] == 0 for q in axes):
+            take.refused = "no classes"
+    if name == "logsumexp":
+        keep = options["keepdims"] = draw(st.booleans())
+        shape = tuple(1 if q in axes else n for q, n in enumerate(shape) if keep or q not in axes)
+    out = options["out"] = take.out(shape, clean.dtype, z)
+    others = [q for q in range(ndim) if q not in axes]
+    rows = clean.transpose(*others, *axes).copy()
+    n_classes = math.prod(rows.shape[len(others) :])
+    rows = rows.reshape(-1, n_classes) if along_axes and n_classes else rows
+    got = take.call(getattr(fastbp, name), {"z": z, **options}, [out])
     if got is None:
         return
     assert out is None or got is out
-    assert np.shape(got) == result_shape
-    got = np.array(got, clean.dtype)
+    assert np.shape(got) == shape
+    got, at = np.array(got, clean.dtype), None
+    exact = quietly(getattr(reference, name), rows) if rows.size else np.zeros_like(rows)
     if name == "logsumexp":
-        with np.errstate(all="ignore"):
-            at = np.maximum(
-                np.abs(rows).max(axis=1, initial=0), np.abs(exact.reshape(-1)[: len(rows)])
-            )
-        assert_ulp(name, got.reshape(-1), exact.reshape(-1)[: len(rows)], at)
-    else:
+        exact = exact.reshape(-1)[: len(rows)]
+        at = quietly(np.maximum, np.abs(rows).max(axis=1, initial=0), np.abs(exact))
+        got = got.reshape(-1)
+    elif along_axes:
         got = got.transpose(*others, *axes).reshape(rows.shape)
-        assert_ulp(name, got, exact)
+    assert_ulp(name, got, exact, at)
 
 
-def labels_of(draw, take, n, n_classes, ignore_index=None):
-    rng = generator(draw)
-    y = rng.integers(0, n_classes, n)
-    if ignore_index is not None and n and one_in(draw, 2):
-        y[rng.random(n) < 0.3] = ignore_index
-    if n and one_in(draw, 20):
-        bad = choose(draw, -1, n_classes, 2**40, -(2**40))
-        if bad != ignore_index:
-            take.refused = "label"
-            y[rng.integers(n)] = bad
-    if one_in(draw, 20):
-        take.refused = "labels of another type"
-        return y.astype(choose(draw, "f8", "f4", "bool", "O", "U9", "c8")), y
-    dtype = choose(draw, "i8", "i8", *INTEGERS)
-    if (y.astype(dtype) != y).any():
-        dtype = "i8"
-    return dressed(draw, y.astype(dtype)), y
-
-
-def targets_of(draw, take, shape, dtype):
-    rng = generator(draw)
-    y = rng.exponential(size=shape) * (rng.random(shape) < 0.7)
-    y[:, 0] += 2.0**-20
-    y = (y / y.sum(axis=1, keepdims=True)).astype(choose(draw, *FLOATS))
-    if y.size and one_in(draw, 20):
-        take.refused = "target"
-        y[rng.integers(len(y)), 0] = choose(draw, -1.0, 3.0, np.nan, np.inf, -np.inf, 1e30)
-    with np.errstate(all="ignore"):
-        return dressed(draw, y), y.astype(dtype)
-
-
-def weights_of(draw, take, n, may_be_zero):
-    """Weights, or None; all zero is bad unless ``may_be_zero``."""
-    if one_in(draw, 2):
-        return None, None
-    rng = generator(draw)
-    w = rng.exponential(size=take.shape(n)) * (rng.random() < 0.5 or rng.random() < 0.8)
-    if w.ndim and w.size and one_in(draw, 20):
-        take.refused = "weight"
-        w[rng.integers(len(w))] = choose(draw, -1.0, np.nan, np.inf)
-    elif w.size and not w.any() and not may_be_zero:
-        take.refused = "weight"
-    return dressed(draw, w), w
+def cost_options(take, n, n_classes):
+    """Options of the cost as they are passed, and as they are; the number of labels to ignore."""
+    bad = ("max", None, 1, [], np.array(["mean", "sum"]))
+    options = {"reduction": take.option(("mean", "sum", "none"), bad)}
+    if take.one_in(3):
+        options["label_smoothing"] = take.option((0, 0.0, 0.25, 1, 1.0))
+    plain = dict(options)
+    for name, size in (("weight", n_classes), ("sample_weight", n)):
+        options[name], plain[name] = take.weights(size, name == "weight")
+    if n == 0 and str(options["reduction"]) == "mean":
+        take.refused = take.refused or "no rows"
+    return options, plain
 
 
 def costs(draw):
     """cross_entropy and softmax_cross_entropy."""
-    take = Arguments(draw)
-    n, n_classes = draw(st.integers(0, 6)), draw(st.integers(0, 6))
-    z, clean = take.array((n, n_classes), special=one_in(draw, 2))
-    if n_classes == 0:
-        take.refused = "no classes"
-    dtype = clean.dtype
-    options, meant = {}, {}
-    reduction = options["reduction"] = take.option(
-        st.sampled_from(["mean", "sum", "none"]), ("max", None, 1, [], np.array(["mean", "sum"]))
-    )
-    reduction = reduction if isinstance(reduction, str) else "max"
-    by_label = draw(st.booleans())
-    if by_label and one_in(draw, 3):
-        meant["ignore_index"] = options["ignore_index"] = take.option(
-            st.sampled_from([-100, 1, 2**40]), ("1", 1.0, True, [1], np.array([1]))
-        )
-    if one_in(draw, 3):
-        meant["label_smoothing"] = options["label_smoothing"] = take.option(
-            st.sampled_from([0, 0.0, 0.25, 1, 1.0])
-        )
-    if n_classes:
-        options["weight"], meant["weight"] = weights_of(draw, take, n_classes, True)
-        options["sample_weight"], meant["sample_weight"] = weights_of(draw, take, n, False)
-        ignored = meant.get("ignore_index")
+    take = Inputs(draw)
+    name, ignored = take.choose("cross_entropy", "softmax_cross_entropy"), None
+    n, n_classes, by_label = take.integer(0, 6), take.integer(1, 6), draw(st.booleans())
+    z, clean = take.array((n, n_classes), special=take.one_in(2))
+    options, plain = cost_options(take, n, n_classes)
+    if by_label and take.one_in(3):
+        ignored = take.option((-100, 1, 2**40), ("1", 1.0, True, [1], np.array([1])))
+        options["ignore_index"] = plain["ignore_index"] = ignored
         ignored = ignored if type(ignored) is int else None
-        if by_label:
-            y, clean_y = labels_of(draw, take, n, n_classes, ignored)
-        else:
-            y, clean_y = targets_of(draw, take, clean.shape, dtype)
-    else:
-        y = clean_y = np.zeros(n, int)
-    if n == 0 and reduction == "mean":
-        take.refused = take.refused or "no rows"
-    exact = None
-    if not take.refused:
-        # as they are computed with
-        meant["weight"] = None if meant["weight"] is None else meant["weight"].astype(dtype)
-        with np.errstate(all="ignore"):
-            exact = reference.cost(clean, clean_y, reduction=reduction, **meant)
-            if reduction == "mean" and np.isnan(exact[0]):
-                take.refused = "perhaps"  # no row or no weight is left, or a logit is NaN
-            losses, _ = reference.cost(clean, clean_y, reduction="none", **meant)
-            if (np.isfinite(losses) & (losses > np.finfo(dtype).max / 8)).any():
-                take.refused = "perhaps"  # inf in a row is inf in the mean
-    fused = draw(st.booleans())
-    loss_shape = (n,) if reduction == "none" else ()
-    out = take.out(clean.shape if fused else loss_shape, dtype, z, y)
-    options["out"] = out
-    function = fastbp.softmax_cross_entropy if fused else fastbp.cross_entropy
-    got = call(function, [z, y], options, take.refused, [out])
+    drawn = take.labels(n, n_classes, ignored) if by_label else take.targets(clean.shape)
+    dtype, is_fused = clean.dtype, name == "softmax_cross_entropy"
+    exact = exact_cost(take, clean, drawn[1], plain)
+    loss_shape = (n,) if str(options["reduction"]) == "none" else ()
+    out = take.out(clean.shape if is_fused else loss_shape, dtype, z, drawn[0])
+    arguments = {"z": z, "y": drawn[0], **options, "out": out}
+    got = take.call(getattr(fastbp, name), arguments, [out])
     if got is None or take.refused:
         return
-    loss, delta = got if fused else (got, None)
-    assert out is None or (delta if fused else loss) is out
+    loss, result = got if is_fused else (got, got)
+    assert out is None or result is out
     assert np.shape(loss) == loss_shape
     assert_near(np.asarray(loss), exact[0], dtype)
-    if fused:
-        assert delta.shape == clean.shape
-        weights = [meant[name] for name in ("weight", "sample_weight") if meant[name] is not None]
-        assert_near(delta, exact[1], dtype, math.prod(max(1, w.max()) for w in weights if w.size))
+    if is_fused:
+        weights = [w for w in (plain["weight"], plain["sample_weight"]) if w is not None]
+        assert_near(result, exact[1], dtype, math.prod(max(1, w.max(initial=0)) for w in weights))
 
 
-def assert_near(got, exact, dtype, at_least=0):
-    """Within 40 eps of the number, or of ``at_least``; infinities and NaN are the same."""
-    got, exact = reference.wide(got), reference.wide(exact)
-    info = np.finfo(dtype)
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(exact) & (np.abs(exact) < 0.99 * info.max)
-        scale = np.maximum(np.abs(exact), at_least)
-        near = np.abs(got - exact) <= 40 * float(info.eps) * scale + 8 * float(
-            info.smallest_subnormal
-        )
-        big = ~finite & (np.isnan(exact) == np.isnan(got)) & ~np.isfinite(exact)
-        rounds_to_infinity = ~finite & np.isfinite(exact)
-    right = np.where(finite, near, big | rounds_to_infinity)
-    assert right.all(), f"{got} instead of {exact}"
+def exact_cost(take, z, y, plain):
+    """Loss and delta; a mean may be refused, or infinite, where the oracle gives NaN or more."""
+    if take.refused:
+        return None
+    y = y if y.ndim == 1 else quietly(y.astype, z.dtype)
+    if plain["weight"] is not None:
+        plain["weight"] = plain["weight"].astype(z.dtype)
+    exact = quietly(reference.cost, z, y, **plain)
+    losses, _ = quietly(reference.cost, z, y, **plain | {"reduction": "none"})
+    is_huge = np.isfinite(losses) & (losses > np.finfo(z.dtype).max / 8)
+    if is_huge.any() or (plain["reduction"] == "mean" and np.isnan(exact[0])):
+        take.refused = "perhaps"  # no row or weight is left, a logit is NaN, a loss is infinite
+    return exact
 
 
 def output_errors(draw):
-    take = Arguments(draw)
-    n, n_classes = draw(st.integers(0, 6)), draw(st.integers(1, 6))
-    a, clean = take.array((n, n_classes), special=False)
-    by_label = draw(st.booleans())
-    if by_label:
-        y, clean_y = labels_of(draw, take, n, n_classes)
-    else:
-        y, clean_y = targets_of(draw, take, clean.shape, clean.dtype)
-    out = take.out(clean.shape, clean.dtype, a, y)
-    rows = None
-    if not take.refused:
-        rows = reference.wide(reference.onehot(clean_y, n_classes) if by_label else clean_y)
-        exact = reference.wide(clean) * rows.sum(axis=1, keepdims=True) - rows
-        at = np.maximum(np.abs(reference.wide(clean)), rows)
-    got = call(fastbp.output_error, [a, y], {"out": out}, take.refused, [out])
+    take = Inputs(draw)
+    shape, by_label = (take.integer(0, 6), take.integer(1, 6)), draw(st.booleans())
+    a, clean = take.array(shape, special=False)
+    y, clean_y = take.labels(*shape) if by_label else take.targets(shape)
+    out = take.out(shape, clean.dtype, a, y)
+    got = take.call(fastbp.output_error, {"a": a, "y": y, "out": out}, [out])
     if got is not None:
         assert out is None or got is out
-        assert_ulp("output_error", np.array(got), exact, at)
+        assert_same_bits(np.array(got), fastbp.output_error(clean, clean_y))
 
 
-def products(draw):
-    """dense, hidden_error, bias_gradient and weight_gradient."""
-    name = choose(draw, "dense", "hidden_error", "bias_gradient", "weight_gradient")
-    take = Arguments(draw)
-    n, fan_in, fan_out = (draw(st.integers(0, 20)) for _ in range(3))
-    special = one_in(draw, 4)
-    options = {}
-    shapes = {
-        "dense": [(n, fan_in), (fan_in, fan_out), (fan_out,)],
-        "hidden_error": [(n, fan_out), (fan_in, fan_out), (n, fan_in)],
-        "bias_gradient": [(n, fan_out)],
-        "weight_gradient": [(n, fan_in), (n, fan_out)],
-    }[name]
-    # where a second shape could be right with a third argument, only the count of dimensions is bad
-    pairs = [take.array(shape, special=special) for shape in shapes]
-    if one_in(draw, 20):
-        q = draw(st.integers(0, len(shapes) - 1))
-        pairs[q] = take.array((*shapes[q], 2), special=special)
-        take.refused = "dimensions"
-    given, clean = ([pair[q] for pair in pairs] for q in (0, 1))
-    dtype = clean[0].dtype
-    if name.endswith("gradient") and n == 0:
-        take.refused = take.refused or "no rows"
-    if name == "hidden_error":
-        activation = take.option(
-            st.sampled_from(["sigmoid", "tanh", "relu", "identity"]), ("gelu", None, 1, ["relu"])
-        )
-        options["activation"] = activation
-    result = {
-        "dense": (n, fan_out),
-        "hidden_error": (n, fan_in),
-        "bias_gradient": (fan_out,),
-        "weight_gradient": (fan_in, fan_out),
-    }[name]
-    out = options["out"] = take.out(result, dtype, *given)
+def assert_near(got, exact, dtype, at_least=0):
+    """Within 40 eps of the exact result, or of ``at_least``; infinities and NaN are the same."""
+    got, exact, info = reference.wide(got), reference.wide(exact), np.finfo(dtype)
     with np.errstate(all="ignore"):
-        clean = [x.astype(dtype) for x in clean]
-    exact = None
-    if not (take.refused or special):
-        a = [reference.wide(x) for x in clean]
-        if name == "dense":
-            exact, n_terms = reference.dense_forward(*clean), fan_in + 1
-            size = np.abs(a[0]) @ np.abs(a[1]) + np.abs(a[2])
-        elif name == "hidden_error":
-            slope = reference_network.ACTIVATIONS[activation][1](a[2])
-            exact, n_terms = (a[0] @ a[1].T) * slope, fan_out + 4
-            rounded = {"sigmoid": np.abs(a[2]) * (1 + np.abs(a[2])), "tanh": 1 + a[2] ** 2}
-            size = (np.abs(a[0]) @ np.abs(a[1]).T) * rounded.get(activation, np.abs(slope))
-            if activation == "relu":
-                exact = (a[0] @ a[1].T) * (a[2] != 0)
-                size = np.abs(a[0]) @ np.abs(a[1]).T
-        elif name == "bias_gradient":
-            exact, n_terms = reference.bias_gradient(*clean), n
-            size = np.abs(a[0]).mean(axis=0)
-        else:
-            exact, n_terms = reference.weight_gradient(*clean), n
-            size = np.abs(a[0]).T @ np.abs(a[1]) / n
-    function = getattr(fastbp, name)
-    got = call(function, given, options, take.refused, [out])
-    if got is None:
-        return
-    assert out is None or got is out
-    assert got.shape == result
-    assert got.dtype == dtype
-    if exact is not None:
-        quantity = name if name in PRODUCT else "dense_forward"
-        size = size + 8 * np.finfo(dtype).tiny
-        assert_product(quantity, np.array(got), exact, size, n_terms)
+        finite = np.isfinite(exact) & (np.abs(exact) < 0.99 * info.max)
+        allowed = 40 * float(info.eps) * np.maximum(np.abs(exact), at_least)
+        near = np.abs(got - exact) <= allowed + 8 * float(info.smallest_subnormal)
+        right = np.where(finite, near, np.isfinite(exact) | (np.isnan(exact) == np.isnan(got)))
+    assert got.shape == exact.shape
+    assert right.all(), f"{got} instead of {exact}"
+
+
+#: The shapes of arguments and result, of n rows, i and o units.
+LAYERS = {
+    "dense": ({"a_prev": "ni", "w": "io", "b": "o"}, "no"),
+    "hidden_error": ({"delta_next": "no", "w_next": "io", "a": "ni"}, "ni"),
+    "bias_gradient": ({"delta": "no"}, "o"),
+    "weight_gradient": ({"a_prev": "ni", "delta": "no"}, "io"),
+}
+
+
+def layers(draw):
+    take = Inputs(draw)
+    name, special = take.choose(*LAYERS), take.one_in(4)
+    sizes = {letter: take.integer(0, 20) for letter in "nio"}
+    shapes = {key: tuple(sizes[c] for c in letters) for key, letters in LAYERS[name][0].items()}
+    if take.refuse("dimensions", 20):
+        wrong = take.choose(*shapes)
+        shapes[wrong] = (*shapes[wrong], 2)
+    pairs = {key: take.array(shape, special=special) for key, shape in shapes.items()}
+    arguments = {key: pair[0] for key, pair in pairs.items()}
+    dtype = next(iter(pairs.values()))[1].dtype
+    clean = [quietly(pair[1].astype, dtype) for pair in pairs.values()]
+    if name.endswith("gradient") and sizes["n"] == 0:
+        take.refused = take.refused or "no rows"
+    options = {}
+    if name == "hidden_error":
+        options["activation"] = take.option(ACTIVATIONS, ("gelu", None, 1, ["relu"]))
+    shape = tuple(sizes[c] for c in LAYERS[name][1])
+    out = take.out(shape, dtype, *arguments.values())
+    got = take.call(getattr(fastbp, name), {**arguments, **options, "out": out}, [out])
+    if got is not None:
+        assert out is None or got is out
+        assert got.shape == shape
+        assert_same_bits(np.array(got), getattr(fastbp, name)(*clean, **options))
 
 
 def steps(draw):
     """momentum_step, nesterov_step and adam_step."""
-    name = choose(draw, "momentum_step", "nesterov_step", "adam_step")
-    take = Arguments(draw)
-    dtype = choose(draw, *FLOATS)
-    shape = shape_of(draw)
-    special = name != "adam_step" and one_in(draw, 4)
-    n_written = 3 if name == "adam_step" else 2
-    written = [values(draw, shape, dtype, special) for _ in range(n_written)]
-    if name == "adam_step":
-        written[2] = np.array(np.abs(written[2]))
+    take = Inputs(draw)
+    name = take.choose("momentum_step", "nesterov_step", "adam_step")
+    is_adam, dtype, shape = name == "adam_step", take.choose(*FLOATS), take.shape()
+    special = take.one_in(4)
+    names = ("param", "m", "v") if is_adam else ("param", "velocity")
+    clean = {key: take.values(shape, dtype, special) for key in names}
+    if is_adam:
+        clean["v"] = np.array(np.abs(clean["v"]))
     grad, clean_grad = take.array(shape, special=special)
-    with np.errstate(all="ignore"):
-        clean_grad = clean_grad.astype(dtype)
-    clean = [x.copy() for x in written]
-    layouts = ["plain", "plain", "Fortran order", "gaps", "negative strides", "swapped bytes"]
-    layout = choose(draw, *layouts) if shape and math.prod(shape) else "plain"
-    if layout != "plain":
-        written = [LAYOUTS[layout](x) for x in written]
-        if layout == "swapped bytes":
-            written = [x.astype(dtype.newbyteorder()) for x in written]
-    if one_in(draw, 12):
-        take.refused = "a written array"
-        q = draw(st.integers(0, n_written - 1))
-        read_only = clean[q].copy()
-        read_only.flags.writeable = False
-        choices = [read_only, np.zeros(shape, np.float16), clean[q].tolist(), None]
-        choices += [np.zeros((*shape, 2), dtype)]
-        if math.prod(shape):
-            choices.append(written[q - 1])  # two are the same memory
-        written[q] = choose(draw, *choices)
-    rate = take.option(st.sampled_from([0, 0.0, 0.5, 1e-3, Fraction(1, 4), np.float32(0.25)]))
-    share = take.option(st.sampled_from([0, 0.0, 0.5, 0.875, np.float64(0.25)]))
-    options = {"learning_rate": rate}
-    if name == "adam_step":
-        options |= {"beta_1": share, "epsilon": take.option(st.sampled_from([1e-8, 0.25, 1]))}
-        options["weight_decay"] = take.option(st.sampled_from([0, 0.0, 0.5]))
-        t = st.sampled_from([1, 2, np.uint8(3), 10**6, 2**63, 10**30])
-        options["t"] = take.option(t, (0, -1, 1.0, "1", None, True, math.inf))
+    clean_grad = quietly(clean_grad.astype, dtype)
+    layouts = ("Fortran order", "gaps", "negative strides", "swapped bytes")
+    layout = take.choose("plain", "plain", *layouts) if math.prod(shape) and shape else "plain"
+    dress = np.copy if layout == "plain" else LAYOUTS[layout]
+    written = {key: dress(x.copy()) for key, x in clean.items()}
+    if take.refuse("a written array", 12):
+        key, other = take.draw(st.permutations(names))[:2]
+        read_only = LAYOUTS["read-only"](np.atleast_1d(clean[key]))
+        bad = [np.zeros(shape, np.float16), clean[key].tolist(), None, np.zeros((*shape, 2), dtype)]
+        written[key] = take.choose(*bad, read_only, *([written[other]] if math.prod(shape) else []))
+    rates = {"learning_rate": take.option((0, 0.5, 1e-3, Fraction(1, 4), np.float32(0.25)))}
+    share = take.option((0, 0.0, 0.5, 0.875, np.float64(0.25)))
+    if is_adam:
+        rates |= {"beta_1": share, "epsilon": take.option((1e-8, 0.25, 1))}
+        rates["weight_decay"] = take.option((0, 0.0, 0.5))
+        rates["t"] = take.option((1, 2, np.uint8(3), 10**6, 2**63, 10**30), (*BAD_COUNT, math.inf))
     else:
-        options["momentum"] = share
-    param, *state = written
-    arguments = [param, grad, *state]
-    shared = [x for x in written if isinstance(x, np.ndarray)]
-    function = getattr(fastbp, name)
-    result = call(function, arguments, options, take.refused, shared)
-    assert result is None
+        rates["momentum"] = share
+    arguments = {**written, "grad": grad, **rates}
+    assert take.call(getattr(fastbp, name), arguments, written.values()) is None
     if take.refused:
         return
-    numbers = {key: float(value) for key, value in options.items()}
-    if name == "adam_step":
-        numbers["t"] = min(numbers["t"], 1e9)
-        with np.errstate(all="ignore"):
-            exact, size = reference.adam_step(clean[0], clean_grad, *clean[1:], **numbers)
-        allowed = ADAM * np.finfo(dtype).eps * size + np.finfo(dtype).tiny
-        assert (np.abs(reference.wide(param) - exact) <= allowed).all()
-        return
-    with np.errstate(all="ignore"):
-        exact = getattr(reference, name)(clean[0], clean_grad, clean[1], **numbers)
-    for got, expected in zip(written, exact, strict=True):
-        assert_same_bits(np.asarray(got).astype(dtype), np.asarray(expected))
+    rates = {key: value if key == "t" else float(value) for key, value in rates.items()}
+    getattr(fastbp, name)(**clean, grad=clean_grad, **rates)
+    for key, got in written.items():
+        assert_same_bits(np.asarray(got).astype(dtype), clean[key])
 
 
 # The models
 
+#: Options of `Network` and of its `fit`: good ones, and bad ones.
+NETWORK = {
+    "activation": (ACTIVATIONS, ("gelu", None, 1, ["relu"])),
+    "dtype": (("float32", "f8", np.float32, float), ("f2", "f4,,", "f4,f4", None, 7, int, [1])),
+    "seed": ((0, 2**64 - 1, np.uint8(3)), (-1, 2**64, 1.0, "1", True)),
+}
+FIT = {
+    "epochs": ((1, 2, np.int8(3)), (*BAD_COUNT, None)),
+    "batch_size": ((1, 2, 7, 10**6, 2**70), (*BAD_COUNT, None, "auto")),
+    "learning_rate": ((0.1, 1, Fraction(1, 3), 1e-300, np.float32(0.5)), (*BAD_NUMBER, 0)),
+    "momentum": ((0, 0.5, 0.9), (*BAD_NUMBER, 1.0)),
+    "l2": ((0, 0.0, 0.25, 1e-300), BAD),
+    "n_threads": ((1, 2, 2**70, None), BAD_COUNT),
+    "shuffle": ((True, False), (np.array([1, 0]),)),
+    "callback": ((None, lambda *_: None), (1, "x", [])),
+}
+OPTIMIZERS = (fastbp.SGD(0.1, nesterov=True), fastbp.Adam(), None)
+NAMES = (*NETWORK, *FIT, "X", "y", "sample_weight", "layer_sizes", "optimizer", "validation_data")
+NAMES += ("parameters", "epsilon")
 
-def table(draw, take, n, n_features, special):
-    if special or one_in(draw, 3):
-        shape = take.shape(n, n_features)
-        return take.array(shape, special=special)
-    return take.array((n, n_features), choose(draw, *FLOATS), special=False)
 
-
-NETWORK_NAMES = (
-    *("X", "y", "sample_weight", "layer_sizes", "activation", "dtype", "seed", "epochs"),
-    *("batch_size", "learning_rate", "momentum", "optimizer", "l2", "n_threads", "callback"),
-    *("validation_data", "parameters", "epsilon", "beta_1", "beta_2", "weight_decay"),
-)
-
-
-def network_options(draw, take):
-    """Options of fit that may be good, and optimizers."""
-    options = {
-        "epochs": take.option(st.sampled_from([1, 2, np.int8(3)]), (0, 1.0, "1", None, True))
-    }
-    if one_in(draw, 2):
-        sizes = st.sampled_from([1, 2, 7, 10**6, 2**70])
-        options["batch_size"] = take.option(sizes, (0, -1, 2.0, None, "auto", True))
-    if one_in(draw, 2):
-        rates = st.sampled_from([0.1, 1, Fraction(1, 3), 1e-300, np.float32(0.5)])
-        bad = [x for x in NO_OPTIONS if x is not None]
-        options["learning_rate"] = take.option(rates, (*bad, 0))
-    if one_in(draw, 3):
-        options["l2"] = take.option(st.sampled_from([0, 0.0, 0.25, 1e-300]))
-    if one_in(draw, 3):
-        bad = [x for x in NO_OPTIONS if x is not None]
-        options["momentum"] = take.option(st.sampled_from([0, 0.5, 0.9]), (*bad, 1.0))
-    if not {"learning_rate", "momentum"} & set(options) and one_in(draw, 2):
-        options["optimizer"] = take.option(
-            st.sampled_from([fastbp.SGD(0.1, nesterov=True), fastbp.Adam(), None]),
-            ("adam", fastbp.Adam, 1, fastbp.Adam(epsilon=1e-320)),
-        )
-    if one_in(draw, 4):
-        options["n_threads"] = take.option(
-            st.sampled_from([1, 2, 2**70, None]), (0, -1, 1.0, "2", True)
-        )
-    if one_in(draw, 4):
-        options["shuffle"] = draw(st.booleans())
-    if one_in(draw, 8):
-        options["callback"] = take.option(st.just(lambda *_: None), (1, "x", []))
+def fit_options(take, X, y):
+    options = {key: take.option(*pair) for key, pair in FIT.items() if take.one_in(3)}
+    options.setdefault("epochs", 2)
+    if not {"learning_rate", "momentum"} & set(options) and take.one_in(2):
+        bad = ("adam", fastbp.Adam, 1, fastbp.Adam(epsilon=1e-320))
+        options["optimizer"] = take.option(OPTIMIZERS, bad)
+    if take.one_in(4):
+        bad = (X, (X,), (X, y, y), 1, "ab", (None, None), (X, None))
+        options["validation_data"] = take.choose(*bad) if take.refuse("pair", 15) else (X, y)
     return options
 
 
 def fit_network(draw):
-    take = Arguments(draw)
+    take = Inputs(draw)
     sizes = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
-    if one_in(draw, 20):
-        take.refused = "layer_sizes"
-        q = draw(st.integers(0, len(sizes) - 1))
-        sizes[q] = choose(draw, 0, -1, 2.0, True, "3", None, 10**30, 2**58, np.nan)
-    made = {
-        "activation": take.option(
-            st.sampled_from(["sigmoid", "tanh", "relu", "identity"]), ("gelu", None, 1, ["relu"])
-        ),
-        "dtype": take.option(
-            st.sampled_from(["float32", "f8", np.float32, float, "float64"]),
-            (
-                "f2",
-                "f4,,",
-                "f4,f4",
-                None,
-                7,
-                int,
-                ">f8" if np.little_endian else "<f8",
-                [1],
-                object(),
-            ),
-        ),
-        "seed": take.option(
-            st.sampled_from([0, 2**64 - 1, np.uint8(3)]), (-1, 2**64, 1.0, "1", True)
-        ),
-    }
-    net = call(fastbp.Network, [sizes], made, take.refused, names=NETWORK_NAMES)
+    if take.refuse("layer_sizes", 20):
+        bad = (0, -1, 2.0, True, "3", None, 10**30, 2**58, np.nan)
+        sizes[take.integer(0, len(sizes) - 1)] = take.choose(*bad)
+    made = {"layer_sizes": sizes} | {key: take.option(*pair) for key, pair in NETWORK.items()}
+    net = take.call(fastbp.Network, made, names=NAMES)
     if net is None:
         return
-    n, n_classes, special = draw(st.integers(0, 9)), sizes[-1], one_in(draw, 8)
-    X, clean = table(draw, take, n, sizes[0], special)
-    if clean.shape != (n, sizes[0]):
-        take.refused = "shape"
-    refused = take.refused
-    check_predictions(net, X, clean, refused, special)
-    if n == 0:
-        take.refused = take.refused or "no rows"
-    if draw(st.booleans()):
-        y, clean_y = labels_of(draw, take, n, n_classes)
-    else:
-        y, clean_y = targets_of(draw, take, (n, n_classes), net.dtype)
-    weight, clean_weight = weights_of(draw, take, n, n == 0)
-    options = network_options(draw, take)
-    options["sample_weight"] = weight
-    if one_in(draw, 4):
-        options["validation_data"] = take.option(
-            st.just((X, y)), (X, (X,), (X, y, y), 1, "ab", (None, None), (X, None))
-        )
+    n, special = take.integer(0, 9), take.one_in(8)
+    shape = (n, sizes[0])
+    if take.refuse("shape", 25):
+        shape = take.choose((*shape, 1), shape[1:], (n, sizes[0] + 1))
+    X, clean = take.array(shape, None if special else take.choose(*FLOATS), special)
+    clean = quietly(clean.astype, net.dtype)
+    refused, is_finite = take.refused, np.isfinite(clean).all()
+    for method in (net.logits, net.predict_proba, net.predict_log_proba, net.predict):
+        if method == net.predict and not is_finite:
+            take.refused = take.refused or "perhaps"
+        assert_as_plain(take, method, {"X": X}, {"X": clean})
+    take.refused = refused if n else refused or "no rows"
+    by_label = draw(st.booleans())
+    size = (n, sizes[-1])
+    y, clean_y = take.labels(*size) if by_label else take.targets(size)
+    weight, clean_weight = take.weights(n, n == 0)
+    data = {"X": X, "y": y, "sample_weight": weight}
+    plain = {"X": clean, "y": clean_y, "sample_weight": clean_weight}
+    for method in (net.gradients, net.loss, net.score):
+        assert_as_plain(take, method, data, plain)
+    options = fit_options(take, X, y)
+    if not is_finite:
+        take.refused = take.refused or "not finite"
+    twin, before = pickle.loads(pickle.dumps(net)), pickle.dumps(net)
     with np.errstate(all="ignore"):
-        finite = np.isfinite(clean.astype(net.dtype)).all()
-    refused = take.refused or (not finite and "not finite")
-    twin = pickle.loads(pickle.dumps(net))
-    before = pickle.dumps(net)
-    with np.errstate(all="ignore"):
-        histories = [
-            diverging(each.fit, X, y, options, refused, names=NETWORK_NAMES) for each in (net, twin)
-        ]
+        history = take.call(net.fit, data | options, names=NAMES)
+        if take.refused:
+            assert pickle.dumps(net) == before
+            return
+        with contextlib.suppress(fastbp.DivergenceError):
+            assert twin.fit(**plain, **options).loss == history.loss
     assert np.isfinite(net.parameters).all()
-    assert_same_bits(net.parameters, twin.parameters)
-    assert_same_bits(net.velocity, twin.velocity)
-    if histories[0] is None:
-        assert refused == "perhaps" or pickle.dumps(net) == before or not refused
-        return
-    assert np.isfinite(histories[0].loss).all()
-    assert histories[0].loss == histories[1].loss
-    check_gradients(net, X, y, clean, clean_y, weight, clean_weight)
+    assert pickle.dumps(net) == pickle.dumps(twin)
 
 
-def diverging(function, X, y, options, refused, names):
-    """The result, or None after an exception; training of good arguments may diverge."""
-    try:
-        return call(function, [X, y], options, refused, names=names)
-    except fastbp.DivergenceError:
-        return None
+def assert_as_plain(take, method, arguments, plain):
+    """The same bits for these arguments as for plain ones."""
+    got = take.call(method, arguments)
+    if not take.refused:
+        assert bytes_of(got) == bytes_of(method(**plain))
 
 
-def check_predictions(net, X, clean, refused, special):
-    names = ["X"]
-    z = call(net.logits, [X], {}, refused, names=names)
-    p = call(net.predict_proba, [X], {}, refused, names=names)
-    log_p = call(net.predict_log_proba, [X], {}, refused, names=names)
-    may_fail = refused or (special and "perhaps") or None
-    labels = call(net.predict, [X], {}, may_fail, names=names)
-    if refused:
-        return
-    assert_same_bits(p, call(net.predict_proba, [X], {}, None))
-    assert_ulp("softmax", p, quietly(reference.softmax, z) if len(z) else z)
-    assert_ulp("log_softmax", log_p, quietly(reference.log_softmax, z) if len(z) else z)
-    finite = np.isfinite(z).all(axis=1)
-    sums = p[finite].astype(np.float64).sum(axis=1)
-    assert (np.abs(sums - 1) <= 8 * np.finfo(p.dtype).eps * math.sqrt(p.shape[1])).all()
-    assert (labels is not None) == bool(finite.all())
-    if labels is not None and len(z):
-        assert (labels == z.argmax(axis=1)).all()
-    if not special and len(z):
-        x = clean.astype(net.dtype)
-        with np.errstate(all="ignore"):
-            *_, exact = reference_network.forward(
-                net.weights, net.biases, x, activation=net.activation
-            )
-        scale = max(1.0, float(np.abs(x).max())) * 40
-        assert np.abs(z - exact).max() <= 40 * np.finfo(p.dtype).eps * scale
-
-
-def check_gradients(net, X, y, clean, clean_y, weight, clean_weight):
-    names = ["X", "y", "sample_weight"]
-    options = {"sample_weight": weight}
-    loss, grad_w, grad_b = call(net.gradients, [X, y], options, None, names=names)
-    other = call(net.loss, [X, y], options, None, names=names)
-    score = call(net.score, [X, y], options, None, names=names)
-    assert 0 <= score <= 1 + 1e-12
-    n_classes = net.layer_sizes[-1]
-    rows = clean_y if np.ndim(clean_y) == 2 else reference.onehot(clean_y, n_classes)
-    with np.errstate(all="ignore"):
-        exact, exact_w, exact_b = reference_network.gradients(
-            *(net.weights, net.biases, clean.astype(net.dtype), rows),
-            *(() if clean_weight is None else clean_weight,),
-            activation=net.activation,
-        )
-    if not np.isfinite(np.float64(exact)) or np.abs(net.parameters).max() > 100:
-        return
-    eps = float(np.finfo(net.dtype).eps)
-    size = 1e3 * eps * (1 + float(np.abs(clean).max(initial=0)))
-    assert abs(loss - exact) <= size * (1 + exact)
-    assert abs(other - exact) <= size * (1 + exact)
-    if net.activation == "relu":
-        return  # a unit that rounds to either side of 0 has either slope
-    for got, expected in zip((*grad_w, *grad_b), (*exact_w, *exact_b), strict=True):
-        allowed = 100 * size * (1 + float(np.abs(clean).max(initial=0)))
-        assert np.abs(got - expected).max(initial=0) <= allowed
-
-
-CLASSIFIER = {
-    "hidden_layer_sizes": ((3,), (), [2, 2], 4, np.array([2]), (0,), (2.0,), (True, 2), "3", None),
-    "activation": ("logistic", "tanh", "relu", "identity", "sigmoid", None),
-    "solver": ("adam", "sgd", "lbfgs", "newton"),
-    "alpha": (0, 1e-4, Fraction(1, 3), 1e300, 10**400, -1, math.nan, "1", None),
-    "batch_size": ("auto", 1, 3, 10**6, 0, 2.0, None),
-    "learning_rate": ("constant", "invscaling", "adaptive", "other", 0.1),
-    "learning_rate_init": (1e-3, 1, 1e300, 10**400, 0, -1, math.nan, None),
-    "power_t": (0.5, 0, 1e308, 10**400, -1, None),
-    "max_iter": (1, 2, 0, 2.0, None),
-    "shuffle": (True, False, None, 1),
-    "random_state": (0, 2**32 - 1, -1, "1", 1.0),
-    "tol": (0, 1e-4, 10**300, -1, None),
-    "momentum": (0, 0.5, 1, 1.5, math.nan),
-    "nesterovs_momentum": (True, False, 0, None),
-    "early_stopping": (False, True, None),
-    "validation_fraction": (0.3, 0, 0.99, 1.0, None),
-    "beta_1": (0, 0.5, 1.0, None),
-    "beta_2": (0.9, 0, 1.0, None),
-    "epsilon": (1e-8, 1e-300, 0, math.inf, None),
-    "n_iter_no_change": (1, math.inf, 0, None),
-    "max_fun": (1, 10, 10**30, 0, None),
-    "class_weight": (None, "balanced", {0: 2.0}, {0: -1}, {0: math.nan}, {9: 1}, "other", 1),
-    "n_threads": (None, 1, 2, 2**70, 0, -1, "1"),
-}
+#: Any parameter of the estimator may be any of them.
+ANYTHING = (0, 1, 2, 3, 0.0, 0.1, 0.5, 1.0, 1.5, 1e-300, 1e300, -1, math.nan, math.inf, None, True)
+ANYTHING += (False, Fraction(1, 3), "1", "logistic", "tanh", "relu", "identity", "sgd", "lbfgs")
+ANYTHING += ("auto", "constant", "invscaling", "adaptive", "balanced", {0: 2.0}, {0: -1}, {9: 1})
+ANYTHING += ((), (3,), [2, 2], (0,), (2.0,), (True, 2), np.array([2]))
+PARAMETERS = sorted({*fastbp.MLPClassifier().get_params()} - {"verbose"})
 
 #: Warnings of the estimator that scikit-learn gives for the same.
 EXPECTED = re.compile("converge|Got `batch_size`|column-vector|best validation score|nan|NaN|INF")
 
 
 def fit_classifier(draw):
-    from sklearn.exceptions import NotFittedError
-
-    take = Arguments(draw)
-    rng = generator(draw)
+    take = Inputs(draw)
     parameters = {"max_iter": 2, "random_state": 0, "hidden_layer_sizes": (3,)}
-    for name, choices in CLASSIFIER.items():
-        if one_in(draw, 6):
-            parameters[name] = choose(draw, *choices)
-    n, n_features = draw(st.integers(0, 14)), draw(st.integers(0, 4))
-    X, _ = take.array((n, n_features), special=one_in(draw, 8))
-    y = rng.integers(0, choose(draw, 1, 2, 3), n)
-    y = choose(draw, y, y, y.astype(str), y.astype("u1"), y + 0.5, y.astype(float), y[1:], None)
-    weight, _ = weights_of(draw, take, n, True)
-    options = {"sample_weight": weight}
-    if one_in(draw, 5):
-        options |= choose(draw, {"X_val": X, "y_val": y}, {"X_val": X}, {"y_val": y})
+    parameters |= {key: take.choose(*ANYTHING) for key in PARAMETERS if take.one_in(12)}
+    n, n_features = take.integer(0, 14), take.integer(0, 4)
+    X, _ = take.array((n, n_features), special=take.one_in(8))
+    y = take.rng.integers(0, take.choose(1, 2, 3), n)
+    y = take.choose(y, y, y.astype(str), y.astype("u1"), y + 0.5, y.astype(float), y[1:], None)
+    data = {"X": X, "y": y, "sample_weight": take.weights(n, True)[0]}
+    if take.one_in(5):
+        data |= take.choose({"X_val": X, "y_val": y}, {"X_val": X}, {"y_val": y})
     models = [fastbp.MLPClassifier(**parameters) for _ in range(2)]
-    fitted = [estimate(model.fit, X, y, **options) for model in models]
-    assert fitted[0] == fitted[1]
-    model = models[0]
+    errors = [error_of(model.fit, **data) for model in models]
+    assert errors[0] == errors[1]
+    model, twin = models
     if not hasattr(model, "coefs_"):
-        try:
-            model.predict(np.zeros((1, 1)))
-        except NotFittedError:
-            return
-        raise AssertionError("an estimator that is not fitted predicts")
-    for mine, other in zip(model.coefs_, models[1].coefs_, strict=True):
+        assert "not fitted" in error_of(model.predict, X=np.zeros((1, 1)))
+        return
+    for mine, other in zip(model.coefs_, twin.coefs_, strict=True):
         assert np.isfinite(mine).all()
         assert_same_bits(mine, other)
-    kept = [p.copy() for p in (*model.coefs_, *model.intercepts_)]
-    finite = generator(draw).standard_normal((5, model.coefs_[0].shape[0]))
-    p = model.predict_proba(finite)
-    with np.errstate(all="ignore"):
-        sums = p.astype(np.float64).sum(axis=1)
+    p = model.predict_proba(take.rng.standard_normal((5, model.coefs_[0].shape[0])))
+    sums = quietly(p.astype(np.float64).sum, axis=1)
     assert (np.isnan(sums) | (np.abs(sums - 1) <= 1e-5)).all()
-    refused = estimate(model.predict_proba, X)
-    if refused is None:
-        assert_same_bits(model.predict_proba(X), models[1].predict_proba(X))
+    if error_of(model.predict_proba, X=X) is None:
+        assert_same_bits(model.predict_proba(X), twin.predict_proba(X))
     if hasattr(model, "partial_fit"):
-        estimate(model.partial_fit, *table_and_labels(draw, take, model))
+        n, known = take.integer(0, 5), model.classes_.tolist()
+        X, _ = take.array((n, model.coefs_[0].shape[0]))
+        error_of(model.partial_fit, X=X, y=[take.choose(*known, 77) for _ in range(n)])
         assert all(np.isfinite(w).all() for w in model.coefs_)
-    else:
-        assert all(
-            (a == b).all() for a, b in zip(kept[: len(model.coefs_)], model.coefs_, strict=True)
-        )
 
 
-def table_and_labels(draw, take, model):
-    n = draw(st.integers(0, 5))
-    X, _ = take.array((n, model.coefs_[0].shape[0]))
-    return X, choose(draw, *model.classes_.tolist(), "never seen") and [
-        choose(draw, *model.classes_.tolist(), 77) for _ in range(n)
-    ]
-
-
-def estimate(method, *arguments, **options):
+def error_of(method, **arguments):
     """Call a method of the estimator: the message of its exception, or None."""
-    everything = [*arguments, *options.values()]
-    before = [bytes_of(x) for x in everything]
-    said = None
-    with warnings.catch_warnings(record=True) as got:
+    before, error = {name: bytes_of(x) for name, x in arguments.items()}, None
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            method(*arguments, **options)
-        except (TypeError, ValueError) as error:
-            said = f"{type(error).__name__}: {error}"
-    assert [bytes_of(x) for x in everything] == before, "an argument was changed"
-    for warning in got:
+            method(**arguments)
+        except (TypeError, ValueError) as refusal:
+            error = f"{type(refusal).__name__}: {refusal}"
+    assert {name: bytes_of(x) for name, x in arguments.items()} == before, "has written"
+    for warning in caught:
         assert EXPECTED.search(str(warning.message)), f"warned: {warning.message}"
-    return said
+    return error
 
 
-#: What is drawn from; those that cost little more often.
-CASES = [elementwise, along_axes, costs, costs, output_errors, products, steps, steps]
+#: Quick cases stand more often.
+CASES = [of_one_array, of_one_array, costs, costs, output_errors, layers, steps, steps]
 CASES += [fit_network, fit_network, fit_classifier]
 
 

@@ -5,6 +5,7 @@ line printed names the call.
 """
 
 import ctypes
+import itertools
 import mmap
 import sys
 
@@ -41,43 +42,13 @@ def placer(at_the_end):
     return place
 
 
-def call_of(name, shape, dtype):
-    """The call of a kernel on a batch of this shape."""
-    z = inputs.logits("normal", 10.0, shape, dtype)
-    labels, y = inputs.labels_of(z), inputs.targets_of(z)
-    weights = inputs.weights_of(len(z))
-    w = inputs.logits("normal", 1.0, (shape[1], 19), dtype)
-    arguments = {
-        "cross_entropy": (z, labels, weights),
-        "cross_entropy_targets": (z, y, weights),
-        "output_error": (y, labels),
-        "output_error_targets": (y, y),
-        "softmax_cross_entropy": (z, labels, weights, 0.5),
-        "softmax_cross_entropy_targets": (z, y, weights, 0.5),
-        "smoothed_targets": (labels, z[0], shape, dtype, 0.1),
-        "sigmoid_backward": (y, z),
-        "tanh_backward": (y, z),
-        "relu_backward": (y, z),
-        "dense_forward": (z, w, w[0]),
-        "hidden_error": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
-        "hidden_error_of": (z, np.ascontiguousarray(w.T), np.ascontiguousarray(z[:, :1] + w[:1])),
-        "weight_gradient": (z, y),
-        "momentum_step": (z.ravel(), z.ravel(), z.ravel()),
-        "nesterov_step": (z.ravel(), z.ravel(), z.ravel()),
-        "adam_step": (z.ravel(), z.ravel(), z.ravel(), y.ravel()),
-    }
-    return getattr(calls, name)(*arguments.get(name, (z,)))
-
-
 def main(names):
-    for name in names:
-        for n_classes in inputs.CLASSES[:-1]:
-            for n in (1, 3, 16, 17):
-                for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-                    call = call_of(name, (n, n_classes), dtype)
-                    for at_the_end in (True, False):
-                        print(name, (n, n_classes), dtype, at_the_end, flush=True)
-                        call.on(placer(at_the_end))
+    dtypes = np.dtype(np.float32), np.dtype(np.float64)
+    for name, n_classes, n, dtype, at_the_end in itertools.product(
+        names, inputs.CLASSES[:-1], (1, 3, 16, 17), dtypes, (True, False)
+    ):
+        print(name, (n, n_classes), dtype, at_the_end, flush=True)
+        calls.sample(name, (n, n_classes), dtype).on(placer(at_the_end))
     print("done")
 
 

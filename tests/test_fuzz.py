@@ -41,7 +41,7 @@ def test_a_fault_is_found_and_its_seed_printed(monkeypatch, capsys):
         return a * np.float32(1 + 2.0**-16) if np.ndim(a) == 2 and np.size(a) else a
 
     monkeypatch.setattr(fastbp, "sigmoid", wrong)
-    monkeypatch.setattr(fuzz_front_door, "CASES", [fuzz_front_door.elementwise])
+    monkeypatch.setattr(fuzz_front_door, "CASES", [fuzz_front_door.of_one_array])
     assert fuzz.main(["front-door", "--seconds", "60", "--seed", "3"]) == 1
     said = capsys.readouterr().err
     assert "sigmoid" in said

@@ -1,4 +1,4 @@
-"""The arguments of the cost, checked: what its kernels read."""
+"""The arguments of the cost, checked and laid out for its kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CostBatch(NamedTuple):
-    """What the kernels of the cost read, and how their results are reduced."""
+    """Arguments of the kernels of the cost, and the reduction of their results."""
 
     z: Array  # (n, n_classes)
     y: Array  # labels (n,), or target rows (n, n_classes)
@@ -24,26 +24,19 @@ class CostBatch(NamedTuple):
     label_smoothing: float
     mean_weight: Array  # weights of the rows in the mean (n,), or NO_WEIGHT
     reduction: str
-    shape: Shape  # of the logits as they were given
-    axis: int  # of the classes, from 0 on
-
-    def row_shape(self) -> Shape:
-        return without_axis(self.shape, self.axis)
+    shape: Shape  # of the logits as the caller passed them
+    axes: Shape  # of the classes: one axis, from 0 on
 
 
-def without_axis(shape: Shape, axis: int) -> Shape:
-    return shape[:axis] + shape[axis + 1 :]
-
-
-def as_rows_of_one_axis(x: ArrayLike, name: str, axis: Any) -> tuple[Array, Shape, int]:
-    """Return what `arrays.as_class_rows` does, of an array with one class axis."""
+def as_rows_of_one_axis(x: ArrayLike, name: str, axis: Any) -> tuple[Array, Shape, Shape]:
+    """Return the rows, shape and axis of an array with one class axis."""
     rows, shape, axes = arrays.as_class_rows(x, name, scalars.as_int(axis, "axis"))
     if not shape:
         raise ValueError(f"{name} must have a class axis, got a scalar")
-    return rows, shape, axes[0]
+    return rows, shape, axes
 
 
-def as_cost_batch(
+def as_batch(
     z: ArrayLike,
     y: ArrayLike,
     axis: Any,
@@ -57,33 +50,28 @@ def as_cost_batch(
     smoothing = scalars.as_real(label_smoothing, "label_smoothing", 0.0, 1.0)
     if ignore_index is not None:
         ignore_index = scalars.as_int(ignore_index, "ignore_index")
-    rows, shape, axis = as_rows_of_one_axis(z, "z", axis)
+    rows, shape, axes = as_rows_of_one_axis(z, "z", axis)
     class_weight = labels.as_class_weight(weight, rows.shape[1], rows.dtype)
-    row_shape = without_axis(shape, axis)
-    row_weight = labels.as_sample_weight(sample_weight, row_shape, "sample_weight")
-    y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axis, ignore_index)
-    if reduction == "mean":
+    row_weight = labels.as_sample_weight(sample_weight, arrays.without_axes(shape, axes))
+    y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axes[0], ignore_index)
+    is_mean, mean_weight = reduction == "mean", row_weight
+    if is_mean:
         if len(rows) == 0:
             raise ValueError(f"the mean is over no rows: z has shape {shape}")
-        row_weight = labels.unit_scale(row_weight)
-    mean_weight = row_weight
+        mean_weight = row_weight = labels.unit_scale(row_weight)
     if y.ndim == 1:
         if ignore_index is not None:
             row_weight = np.where(y >= 0, row_weight if row_weight.size else 1.0, 0.0)
-        if reduction == "mean":
-            class_weight = labels.unit_scale(class_weight)
-        mean_weight = _times_class_weight(row_weight, class_weight, y)
+        class_weight = labels.unit_scale(class_weight) if is_mean else class_weight
+        mean_weight = row_weight
+        if class_weight.size:
+            mean_weight = class_weight.astype(np.float64)[y]
+            if row_weight.size:
+                with np.errstate(all="ignore"):
+                    mean_weight *= row_weight
         if smoothing == 0:
-            # One class counts in each row, so its weight is the row's.
+            # One class counts in each row: its weight joins the row's.
             row_weight, class_weight = mean_weight, class_weight[:0]
     return CostBatch(
-        rows, y, row_weight, class_weight, smoothing, mean_weight, reduction, shape, axis
+        rows, y, row_weight, class_weight, smoothing, mean_weight, reduction, shape, axes
     )
-
-
-def _times_class_weight(row_weight: Array, class_weight: Array, y: Array) -> Array:
-    """Return the weights of the rows times those of their labels."""
-    if not class_weight.size:
-        return row_weight
-    weight = class_weight.astype(np.float64)[y]
-    return weight * row_weight if row_weight.size else weight

@@ -1,9 +1,12 @@
-"""What the checks ask of arguments, for the docstrings of the functions that share them."""
+"""Paragraphs that the docstrings of several functions share."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 _PARAGRAPHS = {
+    "{examples}": """Examples
+    --------
+    >>> import fastbp""",
     "{elementwise}": """Parameters
     ----------
     z : array_like of any shape
@@ -60,7 +63,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def documented(function: _Function) -> _Function:
-    """Put the shared paragraphs into a docstring, where it names them."""
+    """Replace the names of shared paragraphs in a docstring by their text."""
     if function.__doc__:  # not under python -OO
         for name, paragraph in _PARAGRAPHS.items():
             function.__doc__ = function.__doc__.replace(name, paragraph)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from fastbp._checks.arrays import Array, Shape
 
-# What a kernel reads as "every row weighs one".
+# For kernels: every row weighs one.
 NO_WEIGHT: NDArray[np.float64] = np.empty(0, FLOAT64)
+_LIMITS = np.iinfo(INTP)
 
 
 # Compiled: two NumPy reductions over 128 labels cost more than the cross-entropy of 128 rows.
@@ -78,22 +79,14 @@ def _in_row(i: int, shape: Shape) -> str:
     """Return the words that name row ``i`` of ``shape`` in a message."""
     if not shape:
         return ""
-    where = i if len(shape) == 1 else tuple(int(q) for q in np.unravel_index(i, shape))
-    return f" in row {where}"
+    row = i if len(shape) == 1 else tuple(int(q) for q in np.unravel_index(i, shape))
+    return f" in row {row}"
 
 
 def as_labels(
-    y: ArrayLike,
-    n_rows: int | Shape,
-    n_classes: int,
-    name: str,
-    ignore_index: int | None = None,
+    y: ArrayLike, shape: Shape, n_classes: int, name: str, ignore_index: int | None = None
 ) -> Array:
-    """Return class labels as a flat intp array, -1 for the rows whose label is ``ignore_index``.
-
-    ``n_rows`` is their number, or the shape of the labels.
-    """
-    shape = n_rows if isinstance(n_rows, tuple) else (n_rows,)
+    """Return labels of ``shape`` as a flat intp array, -1 where the label is ``ignore_index``."""
     if type(y) is np.ndarray and y.dtype is INTP and y.flags.carray and ignore_index is None:
         if y.shape == shape and y.ndim == 1 and first_label_outside(y, n_classes) < 0:
             return y
@@ -103,13 +96,12 @@ def as_labels(
     check_shape(given, shape, name)
     bad = -1
     if not np.can_cast(given.dtype, INTP):
-        # Converted to intp, an integer beyond it would be another one.
-        limits = np.iinfo(INTP)
-        outside = (given > limits.max) | (given < limits.min)
+        # The conversion to intp would change integers beyond its limits.
+        outside = (given > _LIMITS.max) | (given < _LIMITS.min)
         bad = int(np.argmax(outside)) if outside.any() else -1
     labels = arrays.as_contiguous(given, INTP).reshape(-1)
     if bad < 0:
-        if ignore_index is None or not np.iinfo(INTP).min <= ignore_index <= np.iinfo(INTP).max:
+        if ignore_index is None or not _LIMITS.min <= ignore_index <= _LIMITS.max:
             bad = int(first_label_outside(labels, n_classes))
         else:
             labels, given_labels = np.empty_like(labels), labels
@@ -125,23 +117,20 @@ def as_labels(
 def as_targets(
     y: ArrayLike, shape: Shape, dtype: np.dtype[Any], name: str, axis: int = -1
 ) -> Array:
-    """Return target rows (one-hot or probabilities) of ``shape`` as a plain array of 2 dimensions.
+    """Return target rows (one-hot or probabilities) of ``shape`` as a plain array (n, n_classes).
 
-    A row may miss the sum of 1 by 8 n_classes unit roundoffs, of the coarser of its own dtype and
-    ``dtype``.
+    The sum of a row may differ from 1 by 8 n_classes unit roundoffs of the coarser of its own dtype
+    and ``dtype``.
     """
-    array = y if arrays.is_plain(y) else arrays.as_numbers(y, name)
+    array = y if arrays.is_plain(y) else arrays.as_numeric(y, name)
     check_shape(array, shape, name)
     rows, _, axes = arrays.as_class_rows(array, name, axis, dtype=dtype)
     given = dtype if array.dtype.kind in "iu" else arrays.float_dtype(array)
     u = max(UNIT_ROUNDOFF[dtype], UNIT_ROUNDOFF[given])
     i = int(_first_bad_target(rows, 8 * rows.shape[1] * u))
     if i >= 0:
-        row = rows[i]
-        where = _in_row(i, without_axes(shape, axes))
-        if np.isnan(row).any():
-            raise ValueError(f"{name} must hold probabilities, got nan{where}")
-        if (row < 0).any():
+        row, where = rows[i], _in_row(i, without_axes(shape, axes))
+        if np.isnan(row).any() or (row < 0).any():
             raise ValueError(f"{name} must hold probabilities, got {row.min()}{where}")
         total = math.fsum(row)
         raise ValueError(f"{name} must hold rows that sum to 1, got a sum of {total}{where}")
@@ -156,7 +145,7 @@ def as_labels_or_targets(
     axis: int = -1,
     ignore_index: int | None = None,
 ) -> Array:
-    """Return labels (1-D), or target rows (2-D) where ``y`` has as many dimensions as ``shape``.
+    """Return target rows (2-D) if ``y`` has as many dimensions as ``shape``, else labels (1-D).
 
     ``shape`` is that of the logits, with the classes along ``axis``.
     """
@@ -166,26 +155,22 @@ def as_labels_or_targets(
             raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
         return as_targets(y, shape, dtype, name, axis)
     axis %= len(shape)
-    return as_labels(y, shape[:axis] + shape[axis + 1 :], shape[axis], name, ignore_index)
+    return as_labels(y, without_axes(shape, (axis,)), shape[axis], name, ignore_index)
 
 
-def as_sample_weight(sample_weight: ArrayLike | None, n_rows: int | Shape, name: str) -> Array:
-    """Return the weights of the rows as flat float64; `NO_WEIGHT` for None.
-
-    ``n_rows`` is their number, or the shape of the weights.
-    """
+def as_sample_weight(sample_weight: ArrayLike | None, shape: Shape) -> Array:
+    """Return the weights of rows as flat float64; `NO_WEIGHT` for None."""
     if sample_weight is None:
         return NO_WEIGHT
-    shape = n_rows if isinstance(n_rows, tuple) else (n_rows,)
-    weight = arrays.as_float_array(sample_weight, name, dtype=FLOAT64)
-    check_shape(weight, shape, name)
+    weight = arrays.as_float_array(sample_weight, "sample_weight", dtype=FLOAT64)
+    check_shape(weight, shape, "sample_weight")
     weight = weight.reshape(-1)
     i = int(_first_bad_weight(weight))
     if i >= 0:
         where = _in_row(i, shape)
-        raise ValueError(f"{name} must be finite and not negative, got {weight[i]}{where}")
+        raise ValueError(f"sample_weight must be finite and not negative, got {weight[i]}{where}")
     if weight.size and not weight.any():
-        raise ValueError(f"{name} must not be all zero, got {weight.size} zeros")
+        raise ValueError(f"sample_weight must not be all zero, got {weight.size} zeros")
     return weight
 
 
@@ -204,8 +189,8 @@ def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[An
 def unit_scale(weight: Array) -> Array:
     """Return ``weight`` times the power of two that brings the largest weight near 1.
 
-    A mean does not depend on the scale of its weights, and a power of two is exact; but a float32
-    loss times 1e-50 or 1e50 would be lost, and a sum of weights of 1e308 would be infinite.
+    A mean does not depend on the scale of its weights, and a power of two is exact.  Without the
+    scale, a float32 loss times 1e-50 would vanish, and a sum of weights of 1e308 would be infinite.
     """
     if not weight.size:
         return weight

@@ -16,12 +16,14 @@ def as_real(
 ) -> float:
     """Return a finite real number from ``low`` to ``high`` as a float.
 
-    ``closed`` ("both", "left", "right" or "neither") tells which ends belong to the range.
+    ``closed`` ("both", "left", "right" or "neither") names the ends that belong to the range.
     """
     left, right = closed in ("both", "left"), closed in ("both", "right")
+    error: type[Exception] = TypeError
     if type(value) is float or (
         isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     ):
+        error = ValueError
         try:
             number = float(value)
         except OverflowError:  # an integer or a fraction beyond all floats
@@ -30,13 +32,9 @@ def as_real(
         below = number <= high if right else number < high
         if above and below and math.isfinite(number):
             return number
-        error: type[Exception] = ValueError
-    else:
-        error = TypeError
-    if math.isinf(low) and math.isinf(high):
-        expected = "a finite number"
-    elif math.isinf(high):
-        expected = f"a finite number {'>=' if left else '>'} {low:g}"
+    if math.isinf(high):
+        bound = "" if math.isinf(low) else f" {'>=' if left else '>'} {low:g}"
+        expected = f"a finite number{bound}"
     else:
         expected = f"a number in {'[' if left else '('}{low:g}, {high:g}{']' if right else ')'}"
     raise error(f"{name} must be {expected}, got {value!r}")
@@ -60,10 +58,10 @@ def as_positive_int(value: Any, name: str) -> int:
 
 
 def as_flag(value: Any, name: str) -> bool:
-    """Return whether ``value`` is true; an array of several elements is neither true nor false."""
+    """Return whether ``value`` is true."""
     try:
         return bool(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:  # an array of several elements is neither
         raise TypeError(f"{name} must be True or False, got {value!r:.80}") from error
 
 
@@ -75,12 +73,12 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     raise ValueError(f"{name} must be {listed}, got {value!r}")
 
 
-def as_float_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+def as_float_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64 as a dtype of the machine's byte order."""
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except Exception:  # NumPy raises SyntaxError, too: for "f4,,"
         found = np.dtype(object)
     if dtype is None or found not in UNIT_ROUNDOFF:
-        raise ValueError(f"{name} must be 'float32' or 'float64', got {dtype!r}")
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     return FLOAT32 if found == FLOAT32 else FLOAT64

@@ -100,7 +100,7 @@ def as_data(
         raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
     answers = as_labels_or_targets(y, (len(x), layer_sizes[-1]), dtype, names[1])
     labels, targets = (answers, None) if answers.ndim == 1 else (None, answers)
-    row_weight = unit_scale(as_sample_weight(sample_weight, len(x), "sample_weight"))
+    row_weight = unit_scale(as_sample_weight(sample_weight, (len(x),)))
     return state.make_data(x, labels, targets, row_weight)
 
 
