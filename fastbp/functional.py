@@ -91,7 +91,7 @@ def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
     >>> print("%.3g %.3g" % tuple(fastbp.sigmoid_derivative([0.0, 40.0])))
     0.25 4.25e-18
     """
-    return _elementwise(kernels.sigmoid_prime, z, out)
+    return _elementwise(kernels.sigmoid_derivative_forward, z, out)
 
 
 @documented

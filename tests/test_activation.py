@@ -12,7 +12,11 @@ NAN, INF = np.nan, np.inf
 # Of z: the call, the quantity, and what it should give.
 OF_Z = {
     "sigmoid_forward": (calls.sigmoid_forward, "sigmoid", reference.sigmoid),
-    "sigmoid_prime": (calls.sigmoid_prime, "sigmoid_derivative", reference.sigmoid_derivative),
+    "sigmoid_derivative_forward": (
+        calls.sigmoid_derivative_forward,
+        "sigmoid_derivative",
+        reference.sigmoid_derivative,
+    ),
     "tanh_forward": (calls.tanh_forward, "tanh", reference.tanh),
     "relu_forward": (calls.relu_forward, "relu", reference.relu),
 }
@@ -57,7 +61,7 @@ def test_matches_reference(dtype, name, width):
 
 SPECIAL = {
     "sigmoid_forward": [(NAN, NAN), (INF, 1), (-INF, 0), (-0.0, 0.5)],
-    "sigmoid_prime": [(NAN, NAN), (INF, 0), (-INF, 0), (-0.0, 0.25)],
+    "sigmoid_derivative_forward": [(NAN, NAN), (INF, 0), (-INF, 0), (-0.0, 0.25)],
     "tanh_forward": [(NAN, NAN), (INF, 1), (-INF, -1), (-0.0, -0.0), (0.0, 0.0)],
     "relu_forward": [(NAN, NAN), (INF, INF), (-INF, 0.0), (-0.0, -0.0), (0.0, 0.0), (-1e-45, 0.0)],
 }
@@ -157,7 +161,7 @@ def test_gradient(name):
     forward = OF_Z[name.replace("backward", "forward")][0]
     slope = (forward(z + STEP)() - forward(z - STEP)()) / (2 * STEP)
     if name == "sigmoid_backward":
-        found = calls.sigmoid_prime(z)()
+        found = calls.sigmoid_derivative_forward(z)()
         np.testing.assert_allclose(found, slope, rtol=0, atol=FINITE_DIFFERENCE)
     delta = logits("normal", 1.0, (5, 7), np.float64, seed=1)
     found = BACKWARD[name][0](forward(z)(), delta)()

@@ -64,7 +64,7 @@ def sigmoid_forward(z, a):
 
 
 @kernel
-def sigmoid_prime(z, a_prime):
+def sigmoid_derivative_forward(z, a_prime):
     """a'_ij = a_ij (1 - a_ij), computed from z without the cancellation in 1 - a.
 
     Parameters
@@ -77,9 +77,9 @@ def sigmoid_prime(z, a_prime):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastbp.kernels import sigmoid_prime
+    >>> from fastbp.kernels import sigmoid_derivative_forward
     >>> a_prime = np.empty((1, 1))
-    >>> sigmoid_prime(np.array([[0.0]]), a_prime)
+    >>> sigmoid_derivative_forward(np.array([[0.0]]), a_prime)
     >>> a_prime
     array([[0.25]])
     """
