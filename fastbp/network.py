@@ -140,17 +140,17 @@ class Network:
             "second_moment": self._plain(optimizer_state.second_moment),
         }
 
-    def __setstate__(self, held: dict[str, Any]) -> None:
+    def __setstate__(self, content: dict[str, Any]) -> None:
         """Rebuild the network, whose views share one vector."""
-        kind = held["layer_sizes"], held["activation"], as_float_dtype(held["dtype"])
-        self._allocate(*kind, held["seed"], with_second_moment=len(held["second_moment"]) > 0)
-        self._epoch = held["epoch"]
-        self._parameters[:] = held["parameters"]
+        kind = content["layer_sizes"], content["activation"], as_float_dtype(content["dtype"])
+        self._allocate(*kind, content["seed"], with_second_moment=len(content["second_moment"]) > 0)
+        self._epoch = content["epoch"]
+        self._parameters[:] = content["parameters"]
         velocity, second_moment, n_updates = self._learner.optimizer_state
-        layout.as_panels(self._plan, held["velocity"], velocity)
+        layout.as_panels(self._plan, content["velocity"], velocity)
         if second_moment is not None:
-            layout.as_panels(self._plan, held["second_moment"], second_moment)
-        n_updates[0] = held["n_steps"]
+            layout.as_panels(self._plan, content["second_moment"], second_moment)
+        n_updates[0] = content["n_steps"]
 
     def _metadata(self, n_updates: int) -> network_file.NetworkMetadata:
         kind = self.layer_sizes, self.activation, self.dtype, self.seed

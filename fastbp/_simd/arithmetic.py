@@ -1,4 +1,4 @@
-"""Arithmetic on lanes: Python's operators, what it has no operator for, and the bits of numbers."""
+"""Arithmetic on vectors: Python's operators, further functions, and powers of two by their bits."""
 
 import operator
 from collections.abc import Callable
@@ -206,7 +206,7 @@ def _emit_scaled_near(_typing: Any, x: Any, y: Any) -> Any:
 def scaled_near(x: Any, y: Any) -> Any:
     """k, and 2**k x within a factor of 1.51 of y; x and y are float64, positive and normal.
 
-    For NaN any numbers come out.
+    The result for NaN is undefined.
     """
     x_bits, y_bits = np.asarray(x).view(np.int64), np.asarray(y).view(np.int64)
     with np.errstate(all="ignore"):

@@ -41,7 +41,7 @@ def _emit_broadcast(_typing: Any, array: Any, x: Any) -> Any:
 
 @intrinsic(_emit_broadcast)
 def broadcast(array: Any, x: Any) -> Any:
-    """``x`` in all lanes of a register of the array's dtype."""
+    """A vector of the array's dtype with ``x`` in all lanes."""
     return np.full(lane_count(array.dtype), x, array.dtype)
 
 

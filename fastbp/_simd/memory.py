@@ -1,4 +1,4 @@
-"""Rows in memory: their addresses, their numbers, and registers from and to them."""
+"""Rows in memory: their addresses, their elements, and vectors from and to them."""
 
 from typing import Any
 
@@ -55,27 +55,27 @@ def _emit_flat(_typing: Any, array: Any) -> Any:
 
 @intrinsic(_emit_flat)
 def flat(array: Any) -> Any:
-    """All numbers of a contiguous array as one row."""
+    """All elements of a contiguous array as one row."""
     return array.reshape(-1)
 
 
-def _emit_stack_row(_typing: Any, like: Any, registers: Any) -> Any:
-    if not isinstance(registers, types.IntegerLiteral):
+def _emit_stack_row(_typing: Any, like: Any, vectors: Any) -> Any:
+    if not isinstance(vectors, types.IntegerLiteral):
         return None
-    size = registers.literal_value * register_of(like).count
+    size = vectors.literal_value * register_of(like).count
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         scratch = cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size)
         scratch.align = VECTOR_BYTES  # no vector of it lies across two cache lines
         return scratch
 
-    return Row(like.dtype)(like, registers), codegen
+    return Row(like.dtype)(like, vectors), codegen
 
 
 @intrinsic(_emit_stack_row, prefer_literal=True)
-def stack_row(like: Any, registers: Any) -> Any:
-    """A scratch row of ``registers`` (a literal) on the stack; it must not leave the function."""
-    return np.zeros(registers * lane_count(like.dtype), like.dtype)
+def stack_row(like: Any, vectors: Any) -> Any:
+    """A scratch row of ``vectors`` (a literal) on the stack; it must not leave the function."""
+    return np.zeros(vectors * lane_count(like.dtype), like.dtype)
 
 
 def prefetch_line(builder: Any, pointer: Any, written: int, level: int) -> None:
@@ -138,7 +138,7 @@ def _emit_width(_typing: Any, array: Any) -> Any:
 
 @intrinsic(_emit_width)
 def width(array: Any) -> int:
-    """Numbers of the array's dtype in one register."""
+    """Elements of the array's dtype in one vector."""
     return lane_count(array.dtype)
 
 
@@ -167,7 +167,7 @@ def write_vector(builder: Any, value: Any, pointer: Any) -> None:
 
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """Mask of the first ``count`` lanes; none for a count below one."""
-    # 32-bit numbers: one comparison serves all lanes of a vector
+    # 32-bit indices: one comparison serves all lanes of a vector
     none, every = constant(INT64, 0), constant(INT64, lanes)
     count = builder.select(builder.icmp_signed("<", count, every), count, every)
     count = builder.select(builder.icmp_signed("<", none, count), count, none)
@@ -202,7 +202,7 @@ def _emit_load(_typing: Any, row: Any, start: Any) -> Any:
 
 @intrinsic(_emit_load)
 def load(row: Any, start: Any) -> Any:
-    """One register from ``row[start:]``."""
+    """A vector of the first elements of ``row[start:]``."""
     count = lane_count(row.dtype)
     assert 0 <= start <= row.size - count
     return row[start : start + count].copy()
@@ -238,11 +238,11 @@ def _emit_load_masked(_typing: Any, row: Any, start: Any, count: Any, fill: Any)
 
 @intrinsic(_emit_load_masked)
 def load_masked(row: Any, start: Any, count: Any, fill: Any) -> Any:
-    """``row[start:start + count]``, or a whole register of it; ``fill`` in the lanes left over."""
+    """``row[start:start + count]`` as a vector; ``fill`` in the lanes behind it."""
     lanes = np.full(lane_count(row.dtype), fill, row.dtype)
-    held = row[start : start + min(count, lanes.size)]
-    assert held.size == min(count, lanes.size)
-    lanes[: held.size] = held
+    valid = row[start : start + min(count, lanes.size)]
+    assert valid.size == min(count, lanes.size)
+    lanes[: valid.size] = valid
     return lanes
 
 

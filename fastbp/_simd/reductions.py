@@ -118,7 +118,7 @@ def _emit_add_sums(
 
 @intrinsic(_emit_add_sums)
 def add_sums(like: Any, total: Any, lost: Any, part: Any, part_lost: Any) -> Any:
-    """Add two float64 sums (total, lost) of numbers of the dtype of ``like``.
+    """Add two float64 sums (total, lost) of elements of the dtype of ``like``.
 
     Exactly for float64; for float32, float64 has digits to spare, and nothing is lost.
     """

@@ -56,7 +56,7 @@ class Product(NamedTuple):
     a: Any  # a[r, k] lies at ``r * a_row + k * a_k``
     a_row: Any
     a_k: Any
-    b: Any  # read in whole registers
+    b: Any  # read in whole vectors
     b_row: Any
     n_terms: Any  # of a sum: values of k, at least 1
     n_rows: Any

@@ -1,4 +1,4 @@
-"""Short rows, turned: a block of them is transposed so that each lane holds a row of its own."""
+"""Transposition of short rows: each lane of a vector then holds a row of its own."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ from fastbp._simd.vector import (
 )
 
 
-def _turn(builder: Any, registers: list[Any]) -> list[Any]:
-    """Transpose a square of registers in log2(n) rounds of two-source shuffles."""
-    count = len(registers)
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Transpose a square of vectors in log2(n) rounds of two-source shuffles."""
+    count = len(vectors)
     index = ir.VectorType(INT32, count)
     half = count // 2
     while half:
@@ -35,11 +35,11 @@ def _turn(builder: Any, registers: list[Any]) -> list[Any]:
         lower = [c + half if not c & half else count + c for c in range(count)]
         for i in range(count):
             if not i & half:
-                a, b = registers[i], registers[i + half]
-                registers[i] = builder.shuffle_vector(a, b, ir.Constant(index, upper))
-                registers[i + half] = builder.shuffle_vector(a, b, ir.Constant(index, lower))
+                a, b = vectors[i], vectors[i + half]
+                vectors[i] = builder.shuffle_vector(a, b, ir.Constant(index, upper))
+                vectors[i + half] = builder.shuffle_vector(a, b, ir.Constant(index, lower))
         half //= 2
-    return registers
+    return vectors
 
 
 def _row_pointers(
@@ -66,7 +66,7 @@ def _emit_load_transposed(
         pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
         square = [masked_load(builder, pointer, mask, zeros) for pointer in pointers]
         start = builder.mul(column, constant(INT64, lanes.count))
-        for c, vector in enumerate(_turn(builder, square)):
+        for c, vector in enumerate(_transposed(builder, square)):
             position = builder.add(start, constant(INT64, c * lanes.count))
             write_lanes(builder, tile, position, vector)
         return context.get_dummy_value()
@@ -83,9 +83,9 @@ def load_transposed(rows: Any, row_stride: Any, n_rows: Any, column: Any, tile: 
     past the last column are zero.
     """
     count = lane_count(rows.dtype)
-    held = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
+    valid = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
     square = np.zeros((count, count), rows.dtype)
-    square[:n_rows, : held.shape[1]] = held
+    square[:n_rows, : valid.shape[1]] = valid
     square[n_rows:] = square[n_rows - 1]
     tile[column * count : (column + count) * count] = square.T.ravel()
 
@@ -105,7 +105,7 @@ def _emit_store_transposed(
         # a mask a row would cost as much as the transposition: the last row is written repeatedly
         mask = first_lanes(builder, builder.sub(row_stride, column), lanes.count)
         pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
-        for row, pointer in zip(_turn(builder, square), pointers, strict=True):
+        for row, pointer in zip(_transposed(builder, square), pointers, strict=True):
             masked_store(builder, row, pointer, mask)
         return context.get_dummy_value()
 
@@ -120,49 +120,55 @@ def store_transposed(tile: Any, rows: Any, row_stride: Any, n_rows: Any, column:
     Vector past the last row must hold what that row's lane does.
     """
     count = lane_count(rows.dtype)
-    held = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
+    valid = rows[: n_rows * row_stride].reshape(n_rows, row_stride)[:, column : column + count]
     square = tile[column * count : (column + count) * count].reshape(count, count).T
-    held[...] = square[:n_rows, : held.shape[1]]
-    repeated = square[n_rows:, : held.shape[1]]
-    assert np.array_equal(repeated, np.broadcast_to(held[-1], repeated.shape), equal_nan=True)
+    valid[...] = square[:n_rows, : valid.shape[1]]
+    repeated = square[n_rows:, : valid.shape[1]]
+    assert np.array_equal(repeated, np.broadcast_to(valid[-1], repeated.shape), equal_nan=True)
 
 
 def _emit_transpose(
-    _typing: Any, source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
+    _typing: Any,
+    source: Any,
+    step: Any,
+    rows: Any,
+    columns: Any,
+    transposed: Any,
+    transposed_step: Any,
 ) -> Any:
     lanes = register_of(source)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, step, rows, columns, turned, turned_step = args
+        source, step, rows, columns, transposed, transposed_step = args
         zeros = constant(ir_type(lanes), 0.0)
-        registers = []
+        vectors = []
         for r in range(lanes.count):
             exists = builder.icmp_signed("<", constant(INT64, r), rows)
-            held = builder.select(exists, columns, constant(INT64, 0))
+            valid = builder.select(exists, columns, constant(INT64, 0))
             pointer = builder.gep(source, [builder.mul(step, constant(INT64, r))])
-            registers.append(
-                masked_load(builder, pointer, first_lanes(builder, held, lanes.count), zeros)
+            vectors.append(
+                masked_load(builder, pointer, first_lanes(builder, valid, lanes.count), zeros)
             )
         every = constant(ir.VectorType(ir.IntType(1), lanes.count), 1)
-        for c, column in enumerate(_turn(builder, registers)):
+        for c, column in enumerate(_transposed(builder, vectors)):
             exists = builder.icmp_signed("<", constant(INT64, c), columns)
-            pointer = builder.gep(turned, [builder.mul(turned_step, constant(INT64, c))])
+            pointer = builder.gep(transposed, [builder.mul(transposed_step, constant(INT64, c))])
             masked_store(
                 builder, column, pointer, builder.and_(every, splat(builder, exists, lanes.count))
             )
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(source, n, n, n, turned, n), codegen
+    return types.void(source, n, n, n, transposed, n), codegen
 
 
 @intrinsic(_emit_transpose)
 def transpose(
-    source: Any, step: Any, rows: Any, columns: Any, turned: Any, turned_step: Any
+    source: Any, step: Any, rows: Any, columns: Any, transposed: Any, transposed_step: Any
 ) -> None:
-    """turned[c, r] = source[r, c] for one square, of at most as many rows and columns as lanes.
+    """transposed[c, r] = source[r, c] for one square, of at most as many rows and columns as lanes.
 
-    Rows are ``step`` and ``turned_step`` apart.  Whole registers are written: lanes past the last
+    Rows are ``step`` and ``transposed_step`` apart.  Whole vectors are written: lanes past the last
     row hold zeros.
     """
     count = lane_count(source.dtype)
@@ -170,4 +176,4 @@ def transpose(
         column = np.zeros(count, source.dtype)
         for r in range(min(rows, count)):
             column[r] = source[r * step + c]
-        turned[c * turned_step : c * turned_step + count] = column
+        transposed[c * transposed_step : c * transposed_step + count] = column

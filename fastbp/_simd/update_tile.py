@@ -100,7 +100,7 @@ def _finish_update(
     if len(sums) < TILE_HEIGHT or len(exists) < TILE_VECTORS:
         update(select)
         return
-    # Of the whole tile, four versions: to select per register costs 20 %.
+    # Four versions of the whole tile: selecting per vector costs 20 %.
     with builder.if_else(has_penalty) as penalties:
         for penalised, penalty_branch in zip((True, False), penalties, strict=True):
             with penalty_branch, builder.if_else(nesterov) as directions:
@@ -141,7 +141,7 @@ def sgd_update(
     """`momentum_update` of w by g + l2 w, where g is what `add_products` would write to c.
 
     ``rates``: learning rate, momentum, l2, and whether the momentum is Nesterov's.  The gradient
-    stays in registers.  Rows of w and v are filled up to whole registers with zeros, and stay so.
+    stays in registers.  Rows of w and v are filled up to whole vectors with zeros, and stay so.
     ``product.n_rows`` is an `update_tile_height`.
     """
     *real, nesterov = rates

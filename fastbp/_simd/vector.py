@@ -1,4 +1,4 @@
-"""The two kinds of value: lanes in a register, and the address of a row.
+"""The two kinds of value: a vector, and the address of a row.
 
 How Numba types them, how LLVM does, and how scalars and arrays become lanes.
 """
@@ -17,7 +17,7 @@ INT64 = ir.IntType(64)
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """Numba type of ``count`` numbers in a register; one lane is a plain scalar in LLVM's eyes."""
+    """Numba type of a vector of ``count`` elements; of one element, LLVM's type is the scalar."""
 
     def __init__(self, dtype: Any, count: int) -> None:
         self.dtype = dtype
@@ -76,7 +76,7 @@ def register_of(array: Any) -> Vector:
 
 
 def lane_count(dtype: Any) -> int:
-    """Numbers of ``dtype`` in one register."""
+    """Elements of ``dtype`` in one vector."""
     return VECTOR_BYTES // int(np.dtype(dtype).itemsize)
 
 
