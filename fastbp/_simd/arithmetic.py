@@ -58,17 +58,17 @@ def not_below(x: Any, y: Any) -> Any:
 
 
 def _emit_select(_typing: Any, mask: Any, x: Any, y: Any) -> Any:
-    lanes = x if isinstance(x, Vector) else y
-    if not isinstance(lanes, Vector):
+    vector = x if isinstance(x, Vector) else y
+    if not isinstance(vector, Vector):
         return None
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         m, u, v = args
-        u = as_vector(context, builder, lanes, u, sig.args[1])
-        v = as_vector(context, builder, lanes, v, sig.args[2])
+        u = as_vector(context, builder, vector, u, sig.args[1])
+        v = as_vector(context, builder, vector, v, sig.args[2])
         return builder.select(m, u, v)
 
-    return lanes(mask, x, y), codegen
+    return vector(mask, x, y), codegen
 
 
 @intrinsic(_emit_select)
@@ -117,8 +117,8 @@ def polynomial(x: Any, single: Any, double: Any) -> Any:
     return _estrin(terms, x, fma, lambda u: u * u)
 
 
-def _mantissa_bits(lanes: Vector) -> int:
-    return 23 if lanes.dtype == types.float32 else 52
+def _mantissa_bits(vector: Vector) -> int:
+    return 23 if vector.dtype == types.float32 else 52
 
 
 def _emit_power_of_two(_typing: Any, shifted: Any, step: Any) -> Any:

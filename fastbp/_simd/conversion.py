@@ -31,12 +31,12 @@ def scalar(x: Any) -> Any:
 
 
 def _emit_broadcast(_typing: Any, array: Any, x: Any) -> Any:
-    lanes = register_of(array)
+    vector = register_of(array)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return as_vector(context, builder, lanes, args[1], sig.args[1])
+        return as_vector(context, builder, vector, args[1], sig.args[1])
 
-    return lanes(array, x), codegen
+    return vector(array, x), codegen
 
 
 @intrinsic(_emit_broadcast)

@@ -34,20 +34,20 @@ def elementwise(write: Callable[..., Any], result: Callable[[Vector], Vector], a
     """``emit`` of an operation on equal lanes, any of which may be given as a scalar."""
 
     def emit(*operands: Any) -> Any:
-        lanes = next(
+        vector = next(
             (t for t in operands if isinstance(t, Vector) and t.dtype != types.boolean), None
         )
-        if lanes is None:
+        if vector is None:
             return None
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             values = [
-                as_vector(context, builder, lanes, v, t)
+                as_vector(context, builder, vector, v, t)
                 for v, t in zip(args, sig.args, strict=True)
             ]
             return write(builder, *values)
 
-        return signature(result(lanes), *operands), codegen
+        return signature(result(vector), *operands), codegen
 
     # Numba reads the number of arguments off the function's own signature
     return {
@@ -57,12 +57,12 @@ def elementwise(write: Callable[..., Any], result: Callable[[Vector], Vector], a
     }[arity]
 
 
-def same_type(lanes: Vector) -> Vector:
-    return lanes
+def same_type(vector: Vector) -> Vector:
+    return vector
 
 
-def mask_type(lanes: Vector) -> Vector:
-    return Vector(types.boolean, lanes.count)
+def mask_type(vector: Vector) -> Vector:
+    return Vector(types.boolean, vector.count)
 
 
 def register_operator(

@@ -152,8 +152,8 @@ def read_vector(builder: Any, row: Any, start: Any, vector: Any) -> Any:
     return loaded
 
 
-def read_lanes(builder: Any, row: Any, start: Any, lanes: Vector) -> Any:
-    return read_vector(builder, row, start, ir_type(lanes))
+def read_lanes(builder: Any, row: Any, start: Any, vector: Vector) -> Any:
+    return read_vector(builder, row, start, ir_type(vector))
 
 
 def write_lanes(builder: Any, row: Any, start: Any, value: Any) -> None:
@@ -165,14 +165,14 @@ def write_vector(builder: Any, value: Any, pointer: Any) -> None:
     stored.align = 1
 
 
-def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+def first_lanes(builder: Any, count: Any, n_lanes: int) -> Any:
     """Mask of the first ``count`` lanes; none for a count below one."""
     # 32-bit indices: one comparison serves all lanes of a vector
-    none, every = constant(INT64, 0), constant(INT64, lanes)
+    none, every = constant(INT64, 0), constant(INT64, n_lanes)
     count = builder.select(builder.icmp_signed("<", count, every), count, every)
     count = builder.select(builder.icmp_signed("<", none, count), count, none)
-    index = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", index, splat(builder, builder.trunc(count, INT32), lanes))
+    index = ir.Constant(ir.VectorType(INT32, n_lanes), list(range(n_lanes)))
+    return builder.icmp_signed("<", index, splat(builder, builder.trunc(count, INT32), n_lanes))
 
 
 def _masked_suffix(vector: Any) -> str:
@@ -192,12 +192,12 @@ def masked_store(builder: Any, value: Any, pointer: Any, mask: Any) -> None:
 
 
 def _emit_load(_typing: Any, row: Any, start: Any) -> Any:
-    lanes = register_of(row)
+    vector = register_of(row)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return read_lanes(builder, args[0], args[1], lanes)
+        return read_lanes(builder, args[0], args[1], vector)
 
-    return lanes(row, types.intp), codegen
+    return vector(row, types.intp), codegen
 
 
 @intrinsic(_emit_load)
@@ -209,12 +209,12 @@ def load(row: Any, start: Any) -> Any:
 
 
 def _emit_load_like(_typing: Any, row: Any, start: Any, like: Any) -> Any:
-    lanes = Vector(row.dtype, like.count)
+    vector = Vector(row.dtype, like.count)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return read_lanes(builder, args[0], args[1], lanes)
+        return read_lanes(builder, args[0], args[1], vector)
 
-    return lanes(row, types.intp, like), codegen
+    return vector(row, types.intp, like), codegen
 
 
 @intrinsic(_emit_load_like)
@@ -225,25 +225,25 @@ def load_like(row: Any, start: Any, like: Any) -> Any:
 
 
 def _emit_load_masked(_typing: Any, row: Any, start: Any, count: Any, fill: Any) -> Any:
-    lanes = register_of(row)
+    vector = register_of(row)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.gep(args[0], [args[1]])
-        mask = first_lanes(builder, args[2], lanes.count)
-        filled = as_vector(context, builder, lanes, args[3], sig.args[3])
+        mask = first_lanes(builder, args[2], vector.count)
+        filled = as_vector(context, builder, vector, args[3], sig.args[3])
         return masked_load(builder, pointer, mask, filled)
 
-    return lanes(row, types.intp, types.intp, fill), codegen
+    return vector(row, types.intp, types.intp, fill), codegen
 
 
 @intrinsic(_emit_load_masked)
 def load_masked(row: Any, start: Any, count: Any, fill: Any) -> Any:
     """``row[start:start + count]`` as a vector; ``fill`` in the lanes behind it."""
-    lanes = np.full(lane_count(row.dtype), fill, row.dtype)
-    valid = row[start : start + min(count, lanes.size)]
-    assert valid.size == min(count, lanes.size)
-    lanes[: valid.size] = valid
-    return lanes
+    vector = np.full(lane_count(row.dtype), fill, row.dtype)
+    valid = row[start : start + min(count, vector.size)]
+    assert valid.size == min(count, vector.size)
+    vector[: valid.size] = valid
+    return vector
 
 
 def _emit_store(_typing: Any, row: Any, start: Any, x: Any) -> Any:

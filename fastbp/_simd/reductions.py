@@ -188,16 +188,16 @@ def max_lanes(x: Any) -> Any:
 
 
 def _emit_max_of_vectors(_typing: Any, scratch: Any) -> Any:
-    lanes = register_of(scratch)
+    vector = register_of(scratch)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vectors = [
-            (read_lanes(builder, args[0], constant(INT64, r * lanes.count), lanes),)
-            for r in range(lanes.count)
+            (read_lanes(builder, args[0], constant(INT64, r * vector.count), vector),)
+            for r in range(vector.count)
         ]
         return _fold_vectors(builder, vectors, lambda u, v: _larger_of(builder, u, v))[0]
 
-    return lanes(scratch), codegen
+    return vector(scratch), codegen
 
 
 @intrinsic(_emit_max_of_vectors)

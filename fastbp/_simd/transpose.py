@@ -57,17 +57,17 @@ def _row_pointers(
 def _emit_load_transposed(
     _typing: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any, tile: Any
 ) -> Any:
-    lanes = register_of(rows)
+    vector_type = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rows, row_stride, n_rows, column, tile = args
-        mask = first_lanes(builder, builder.sub(row_stride, column), lanes.count)
-        zeros = constant(ir_type(lanes), 0.0)
-        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
+        mask = first_lanes(builder, builder.sub(row_stride, column), vector_type.count)
+        zeros = constant(ir_type(vector_type), 0.0)
+        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, vector_type.count)
         square = [masked_load(builder, pointer, mask, zeros) for pointer in pointers]
-        start = builder.mul(column, constant(INT64, lanes.count))
+        start = builder.mul(column, constant(INT64, vector_type.count))
         for c, vector in enumerate(_transposed(builder, square)):
-            position = builder.add(start, constant(INT64, c * lanes.count))
+            position = builder.add(start, constant(INT64, c * vector_type.count))
             write_lanes(builder, tile, position, vector)
         return context.get_dummy_value()
 
@@ -93,18 +93,18 @@ def load_transposed(rows: Any, row_stride: Any, n_rows: Any, column: Any, tile: 
 def _emit_store_transposed(
     _typing: Any, tile: Any, rows: Any, row_stride: Any, n_rows: Any, column: Any
 ) -> Any:
-    lanes = register_of(rows)
+    vector_type = register_of(rows)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         tile, rows, row_stride, n_rows, column = args
-        start = builder.mul(column, constant(INT64, lanes.count))
+        start = builder.mul(column, constant(INT64, vector_type.count))
         square = []
-        for c in range(lanes.count):
-            position = builder.add(start, constant(INT64, c * lanes.count))
-            square.append(read_lanes(builder, tile, position, lanes))
+        for c in range(vector_type.count):
+            position = builder.add(start, constant(INT64, c * vector_type.count))
+            square.append(read_lanes(builder, tile, position, vector_type))
         # a mask a row would cost as much as the transposition: the last row is written repeatedly
-        mask = first_lanes(builder, builder.sub(row_stride, column), lanes.count)
-        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, lanes.count)
+        mask = first_lanes(builder, builder.sub(row_stride, column), vector_type.count)
+        pointers = _row_pointers(builder, rows, row_stride, n_rows, column, vector_type.count)
         for row, pointer in zip(_transposed(builder, square), pointers, strict=True):
             masked_store(builder, row, pointer, mask)
         return context.get_dummy_value()
@@ -136,25 +136,28 @@ def _emit_transpose(
     transposed: Any,
     transposed_step: Any,
 ) -> Any:
-    lanes = register_of(source)
+    vector_type = register_of(source)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, step, rows, columns, transposed, transposed_step = args
-        zeros = constant(ir_type(lanes), 0.0)
+        zeros = constant(ir_type(vector_type), 0.0)
         vectors = []
-        for r in range(lanes.count):
+        for r in range(vector_type.count):
             exists = builder.icmp_signed("<", constant(INT64, r), rows)
             valid = builder.select(exists, columns, constant(INT64, 0))
             pointer = builder.gep(source, [builder.mul(step, constant(INT64, r))])
             vectors.append(
-                masked_load(builder, pointer, first_lanes(builder, valid, lanes.count), zeros)
+                masked_load(builder, pointer, first_lanes(builder, valid, vector_type.count), zeros)
             )
-        every = constant(ir.VectorType(ir.IntType(1), lanes.count), 1)
+        every = constant(ir.VectorType(ir.IntType(1), vector_type.count), 1)
         for c, column in enumerate(_transposed(builder, vectors)):
             exists = builder.icmp_signed("<", constant(INT64, c), columns)
             pointer = builder.gep(transposed, [builder.mul(transposed_step, constant(INT64, c))])
             masked_store(
-                builder, column, pointer, builder.and_(every, splat(builder, exists, lanes.count))
+                builder,
+                column,
+                pointer,
+                builder.and_(every, splat(builder, exists, vector_type.count)),
             )
         return context.get_dummy_value()
 

@@ -49,19 +49,19 @@ class _RowModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, ir_type(Vector(fe_type.dtype, 1)).as_pointer())
 
 
-def ir_type(lanes: Vector) -> Any:
+def ir_type(vector: Vector) -> Any:
     scalar = {
         types.float32: ir.FloatType(),
         types.float64: ir.DoubleType(),
         types.boolean: ir.IntType(1),
         types.int64: INT64,  # counters
-    }[lanes.dtype]
-    return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
+    }[vector.dtype]
+    return scalar if vector.count == 1 else ir.VectorType(scalar, vector.count)
 
 
-def int_type(lanes: Vector) -> Any:
-    scalar = ir.IntType(lanes.dtype.bitwidth)
-    return scalar if lanes.count == 1 else ir.VectorType(scalar, lanes.count)
+def int_type(vector: Vector) -> Any:
+    scalar = ir.IntType(vector.dtype.bitwidth)
+    return scalar if vector.count == 1 else ir.VectorType(scalar, vector.count)
 
 
 def constant(kind: Any, value: Any) -> Any:
@@ -88,11 +88,11 @@ def splat(builder: Any, scalar: Any, count: int) -> Any:
     return builder.shuffle_vector(first, undefined, constant(ir.VectorType(INT32, count), 0))
 
 
-def as_vector(context: Any, builder: Any, lanes: Vector, value: Any, type_: Any) -> Any:
+def as_vector(context: Any, builder: Any, vector: Vector, value: Any, type_: Any) -> Any:
     """An operand as lanes; scalars are converted to the lanes' dtype and repeated."""
     if isinstance(type_, Vector):
         return value
-    return splat(builder, context.cast(builder, value, type_, lanes.dtype), lanes.count)
+    return splat(builder, context.cast(builder, value, type_, vector.dtype), vector.count)
 
 
 def call_intrinsic(
