@@ -1,6 +1,6 @@
-"""Trainings, which must give the same bits by any number of threads and on any processor.
+"""Trainings that give the same bits by any number of threads and on any processor.
 
-As a program, it prints the digests of those that are named.
+As a program: print the digests of the named courses.
 """
 
 import hashlib
@@ -25,26 +25,21 @@ def drawn():
     return X, y, rng.dirichlet(np.ones(CLASSES), ROWS), rng.uniform(size=ROWS)
 
 
-def by_network(
-    hidden, batch_size, activation="sigmoid", *, dtype, soft=False, weighted=False, **how
-):
-    """A course of `Network.fit`."""
+def by_network(hidden, batch_size, activation="sigmoid", *, dtype, soft=False, **how):
+    """A course of `Network.fit`, with weights of rows."""
 
     def train(n_threads):
         X, y, soft_y, weight = drawn()
         net = Network([FEATURES, *hidden, CLASSES], activation=activation, dtype=dtype)
-        how_often = {"epochs": EPOCHS, "batch_size": batch_size, "n_threads": n_threads}
-        given = {"sample_weight": weight} if weighted else {}
-        targets = soft_y if soft else y
-        history = net.fit(X, targets, **how_often, **given, **how)
-        found = net.parameters, net.velocity, net.second_moment, history.loss, history.accuracy
-        return found, net.gradients(X[:batch_size], targets[:batch_size]) if soft else ()
+        given = {"batch_size": batch_size, "n_threads": n_threads, "sample_weight": weight, **how}
+        history = net.fit(X, soft_y if soft else y, epochs=EPOCHS, **given)
+        return net.parameters, net.velocity, net.second_moment, history.loss, history.accuracy
 
     return train
 
 
 def by_classifier(form, **how):
-    """A course of `MLPClassifier.fit`, whose loss counts the penalty."""
+    """A course of `MLPClassifier.fit`; its loss includes the penalty."""
 
     def train(n_threads):
         X, y, *_ = drawn()
@@ -58,14 +53,14 @@ def by_classifier(form, **how):
     return train
 
 
-# Batches on both sides of one block of rows and of two; layers that are wider than a panel. Steps
-# are of three kinds only, for each kind is compiled by itself.
-BY_LABELS = {"dtype": "float32", "weighted": True}
+# Batches on both sides of one block of rows and of two; layers wider than a panel.  All dense steps
+# are of two kinds: each further kind would have to be compiled for each processor.
+BY_LABELS = {"dtype": "float32"}
 BY_TARGETS = {"dtype": "float64", "soft": True, "optimizer": Adam(0.01, weight_decay=0.1)}
 COURSES = {
     "small batches": by_network((47, 21), 29, **BY_LABELS, l2=0.01),
     "a block": by_network((147,), 128, "relu", **BY_LABELS, optimizer=SGD(0.1, nesterov=True)),
-    "more than a block": by_network((47, 21), 129, **BY_TARGETS, weighted=True),
+    "more than a block": by_network((47, 21), 129, **BY_TARGETS),
     "two blocks": by_network((65,), 256, "relu", **BY_TARGETS),
     "packed": by_network((1030, 21), 300, "tanh", **BY_TARGETS),
     "all rows": by_network((), ROWS, **BY_TARGETS, l2=0.01),
@@ -74,7 +69,7 @@ COURSES = {
 
 
 def digest(found):
-    """Of numbers in arrays, lists and tuples."""
+    """SHA-256 of all elements of nested lists, tuples and arrays."""
     content = hashlib.sha256()
 
     def add(part):
@@ -89,7 +84,7 @@ def digest(found):
 
 
 def digests(n_threads, names=tuple(COURSES)):
-    """Of what each course leads to."""
+    """The digest of each course's result."""
     return {name: digest(COURSES[name](n_threads)) for name in names}
 
 

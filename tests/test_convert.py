@@ -17,18 +17,19 @@ from sklearn.utils.validation import check_is_fitted
 
 import fastbp
 from fastbp import Network, convert
-from fastbp.kernels.activation import ACTIVATIONS
 
-#: Between the probabilities of two implementations, in eps times the largest difference of logits,
-#: if above 1: what their sums are off by.
+#: Largest difference of two implementations' probabilities, in eps times max(1, the largest
+#: -log probability): both round their sums.
 PROBABILITY = 8
 
 SKLEARN_NAMES = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 TORCH_NAMES = {"identity": "Identity", "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "ReLU"}
 
-every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
-every_depth = pytest.mark.parametrize("hidden", [(), (7,), (5, 4)], ids=str)
-every_count = pytest.mark.parametrize("n_classes", [2, 3, 5])
+#: Each activation, depth and kind of output (two classes are one logit in scikit-learn) once.
+SHAPES = [("sigmoid", (), 2), ("tanh", (7,), 2), ("relu", (5, 4), 3), ("identity", (7,), 5)]
+SHAPES += [("sigmoid", (5, 4), 5)]
+every_shape = pytest.mark.parametrize(("activation", "hidden", "n_classes"), SHAPES, ids=str)
+every_count = pytest.mark.parametrize("n_classes", [2, 3])
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def rows(dtype, n_classes, n=50, n_features=6):
 
 
 def network(activation, hidden, n_classes, dtype, scale=1.0):
-    """A network whose biases are no zeros."""
+    """A network with normal weights and biases."""
     net = Network([6, *hidden, n_classes], activation=activation, dtype=dtype, seed=3)
     net.parameters[:] = scale * np.random.default_rng(0).normal(size=net.parameters.size)
     return net
@@ -87,9 +88,7 @@ def parameters(fitted):
 # From scikit-learn
 
 
-@every_activation
-@every_depth
-@every_count
+@every_shape
 def test_predictions_of_a_classifier(n_classes, hidden, activation, dtype):
     theirs = classifier(activation, hidden, n_classes, dtype)
     net = convert.from_sklearn(theirs)
@@ -138,7 +137,7 @@ def test_a_network_has_parameters_of_its_own():
     assert_same_arrays(parameters(theirs), before)
 
 
-def test_what_is_no_fitted_classifier():
+def test_refuses_all_but_a_fitted_classifier():
     X, y = rows("float64", 3)
     with pytest.raises(NotFittedError, match="This MLPClassifier instance is not fitted"):
         convert.from_sklearn(MLPClassifier())
@@ -163,12 +162,9 @@ def test_what_is_no_fitted_classifier():
 # To scikit-learn
 
 
-@every_activation
-@every_depth
-@every_count
-@pytest.mark.parametrize("scale", [1, 8])
-def test_predictions_of_a_network(scale, n_classes, hidden, activation, dtype):
-    net = network(activation, hidden, n_classes, dtype, scale)
+@every_shape
+def test_predictions_of_a_network(activation, hidden, n_classes, dtype):
+    net = network(activation, hidden, n_classes, dtype, scale=8)
     theirs = convert.to_sklearn(net)
     X, y = rows(dtype, n_classes)
     a = theirs.predict_proba(X)
@@ -187,7 +183,7 @@ def test_a_converted_network_has_all_that_a_fitted_classifier_has(n_classes):
     assert converted.activation == fitted.activation
     assert converted.hidden_layer_sizes == fitted.hidden_layer_sizes
     converted.set_params(**fitted.get_params())
-    # made by the next call to fit or partial_fit
+    # The next call to fit or partial_fit makes these two.
     assert {*vars(fitted)} - {*vars(converted)} == {"_optimizer", "_random_state"}
     assert {*vars(converted)} <= {*vars(fitted)}
     for name, value in vars(fitted).items():
@@ -203,7 +199,7 @@ def test_a_converted_network_has_all_that_a_fitted_classifier_has(n_classes):
 @every_count
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_training_goes_on_in_scikit_learn(solver, n_classes, dtype):
-    """As that of the classifier itself would, with an optimiser that starts anew."""
+    """Training from the converted network equals training from a new optimiser."""
     X, y = rows(dtype, n_classes)
     theirs = classifier("tanh", (5,), n_classes, dtype).set_params(solver=solver)
     converted = convert.to_sklearn(convert.from_sklearn(theirs)).set_params(**theirs.get_params())
@@ -271,13 +267,13 @@ def test_labels_of_a_converted_network(labels):
         ([2, 2], [0.5, 1.5], ValueError, "Unknown label type"),
     ],
 )
-def test_what_scikit_learn_has_no_place_for(sizes, classes, error, message):
+def test_refuses_labels_that_scikit_learn_cannot_have(sizes, classes, error, message):
     with pytest.raises(error, match=re.escape(message)):
         convert.to_sklearn(Network(sizes), classes)
 
 
 @pytest.mark.parametrize("name", ["to_sklearn", "to_torch"])
-def test_what_is_no_network(name):
+def test_refuses_all_but_a_network(name):
     if name == "to_torch":
         pytest.importorskip("torch", reason="converts to torch, which is not installed")
     for other in (None, [2, 2], MLPClassifier()):
@@ -289,9 +285,7 @@ def test_what_is_no_network(name):
 # There and back
 
 
-@every_activation
-@every_depth
-@every_count
+@every_shape
 def test_there_and_back_with_scikit_learn(n_classes, hidden, activation, dtype):
     theirs = classifier(activation, hidden, n_classes, dtype)
     back = convert.to_sklearn(convert.from_sklearn(theirs))
@@ -307,9 +301,9 @@ def test_there_and_back_with_scikit_learn(n_classes, hidden, activation, dtype):
         assert_same_probabilities(returned.predict_proba(X), expected, returned, X)
 
 
-@every_activation
-@every_depth
-@pytest.mark.parametrize("n_classes", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("activation", "hidden", "n_classes"), [*SHAPES, ("relu", (7,), 1)], ids=str
+)
 def test_there_and_back_with_torch(n_classes, hidden, activation, dtype, torch):
     net = network(activation, hidden, n_classes, dtype)
     returned = convert.from_torch(convert.to_torch(net))
@@ -321,14 +315,13 @@ def test_there_and_back_with_torch(n_classes, hidden, activation, dtype, torch):
 # To torch, and from it
 
 
-@every_activation
-@every_depth
-def test_predictions_by_torch(hidden, activation, dtype, torch):
-    net = network(activation, hidden, 5, dtype)
+@every_shape
+def test_predictions_by_torch(activation, hidden, n_classes, dtype, torch):
+    net = network(activation, hidden, n_classes, dtype)
     before = torch.random.get_rng_state()
     module = convert.to_torch(net)
     assert torch.equal(torch.random.get_rng_state(), before)
-    X, _ = rows(dtype, 5)
+    X, _ = rows(dtype, n_classes)
     z = module(torch.from_numpy(X))
     assert z.dtype == getattr(torch, dtype.name)
     a = torch.softmax(z, dim=-1).detach().numpy()
@@ -353,10 +346,17 @@ def torch_module(torch, activation, hidden, dtype, bias=True):
     return torch.nn.Sequential(*parts)
 
 
-@every_activation
-@every_depth
-@pytest.mark.parametrize("bias", [True, False])
-def test_predictions_of_a_module(bias, hidden, activation, dtype, torch):
+@pytest.mark.parametrize(
+    ("activation", "hidden", "bias"),
+    [
+        ("sigmoid", (), True),
+        ("tanh", (7,), False),
+        ("relu", (5, 4), True),
+        ("identity", (7,), True),
+    ],
+    ids=str,
+)
+def test_predictions_of_a_module(activation, hidden, bias, dtype, torch):
     module = torch_module(torch, activation, hidden, dtype, bias)
     net = convert.from_torch(module)
     assert net.layer_sizes == (6, *hidden, 5)
@@ -376,8 +376,7 @@ def test_predictions_of_a_module(bias, hidden, activation, dtype, torch):
     assert module[0].weight.any()
 
 
-@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
-@pytest.mark.parametrize("dim", [-1, 1])
+@pytest.mark.parametrize(("kind", "dim"), [("Softmax", -1), ("LogSoftmax", 1)])
 def test_a_softmax_at_the_end_is_left_out(kind, dim, dtype, torch):
     module = torch_module(torch, "tanh", (7,), dtype)
     plain = convert.from_torch(module)
@@ -386,7 +385,7 @@ def test_a_softmax_at_the_end_is_left_out(kind, dim, dtype, torch):
 
 
 def bad_modules(nn, torch):
-    """Modules, the error of each, and what it says."""
+    """Modules, each with its error and message."""
     linear, relu = nn.Linear, nn.ReLU
 
     class Twice(nn.Sequential):
@@ -460,7 +459,7 @@ def bad_modules(nn, torch):
     ]
 
 
-def test_modules_that_are_no_such_network(torch):
+def test_refuses_other_modules(torch):
     for module, error, message in bad_modules(torch.nn, torch):
         with pytest.raises(error, match=re.escape(message)):
             convert.from_torch(module)
@@ -478,7 +477,7 @@ def test_modules_that_are_no_such_network(torch):
         (lambda: convert.to_torch(Network([2, 2])), "torch", "fastbp[torch]"),
     ],
 )
-def test_what_is_not_installed(call, missing, message, monkeypatch):
+def test_names_the_missing_package(call, missing, message, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=re.escape(message)):
         call()

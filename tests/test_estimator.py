@@ -373,7 +373,7 @@ def test_names_of_columns(data):
         classifier.predict(frame.rename(columns={"a": "z"}))
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         classifier.predict(X)
-    # held out rows have the names, too, and are not warned of
+    # Held-out rows have the names, too: no warning.
     small(early_stopping=True).fit(frame, y)
     small(early_stopping=True).fit(frame, y, X_val=frame, y_val=y)
 
@@ -395,14 +395,13 @@ def test_sparse_equals_dense(sparse_data, weight, solver, kind, monkeypatch):
         np.testing.assert_array_equal(getattr(sparse, method)(kind(X)), expected)
 
 
-@pytest.mark.parametrize("kind", SPARSE, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_sparse_partial_fit_equals_dense(sparse_data, optimizer, kind):
+def test_sparse_partial_fit_equals_dense(sparse_data, optimizer):
     X, y = sparse_data
     both = [small(batch_size=10, **OPTIMIZERS[optimizer]) for _ in range(2)]
     for rows in (slice(40), slice(40, 83)):
         both[0].partial_fit(X[rows], y[rows], classes=[0, 1, 2])
-        both[1].partial_fit(kind(X[rows]), y[rows], classes=[0, 1, 2])
+        both[1].partial_fit(scipy.sparse.csr_array(X[rows]), y[rows], classes=[0, 1, 2])
     assert_same(*both)
 
 
@@ -441,7 +440,7 @@ def test_duplicates_of_a_sparse_x_are_summed(sparse_data):
         np.testing.assert_array_equal(array, copied)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, *SPARSE], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array, scipy.sparse.coo_matrix])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_inputs_are_left_alone(sparse_data, weight, solver, kind):
     X, y = sparse_data

@@ -497,7 +497,7 @@ def refusals(method):
 
 @pytest.mark.parametrize("method", [*WITH_ANSWERS, *OF_ROWS])
 def test_refusals(method):
-    """The call fails as it says, and the network is none the worse."""
+    """The message names argument, value and expectation; the network does not change."""
     net = Network([2, 3, 2])
     net.fit(X0, Y0, epochs=1)
     before = digest(net), net.epoch
@@ -571,7 +571,7 @@ def test_gradients_are_the_slopes_of_the_loss(sizes, activation, data):
     X, y = (array[:9] for array in data)
     net = Network(sizes, activation=activation, dtype="float64")
     for b in net.biases:
-        b[:] = 0.1  # where all units below are at rest, relu would be at its kink
+        b[:] = 0.1  # keeps relu off its kink at 0
     found, grad_w, grad_b = net.gradients(X, y)
     assert found == pytest.approx(net.loss(X, y), rel=1e-14)
     layers = [[reference.wide(p).copy() for p in part] for part in (net.weights, net.biases)]
@@ -590,7 +590,7 @@ def test_gradients_are_the_slopes_of_the_loss(sizes, activation, data):
             part[place] = centre - step
             slope[place] = (above - loss()) / (2 * step)
             part[place] = centre
-        # central differences with steps of 1e-6: what is left out is about 1e-12
+        # Central differences with steps of 1e-6 err by about 1e-12.
         np.testing.assert_allclose(grad, slope, rtol=0, atol=1e-10)
 
 
@@ -649,9 +649,9 @@ def error_of(net, X, labels, row_weight):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("n", [1, 128, 129, 256, 257, 300, 513, 700, 1100])
+@pytest.mark.parametrize("n", [1, 128, 129, 257, 513, 1100])
 def test_sums_over_a_batch_are_added_in_a_tree(n, rng, dtype):
-    """Gradients, losses and weights, to the last bit; those of a step are in the velocity."""
+    """Gradients, losses and weights, to the last bit.  After one step, the velocity holds them."""
     X, y, weight = rng.normal(size=(n, 230)).astype(dtype), rng.integers(0, 35, n), rng.random(n)
     net = Network([230, 35], dtype=dtype)
     delta, mean_loss, accuracy = error_of(net, X, y, weight)
@@ -662,22 +662,17 @@ def test_sums_over_a_batch_are_added_in_a_tree(n, rng, dtype):
     np.testing.assert_array_equal(found_w[np.ix_(rows, columns)], grad_w)
     np.testing.assert_array_equal(found_b, grad_b)
     assert loss == mean_loss
-    for optimizer, sign in ((SGD(1.0, momentum=0.0), -1), (Adam(beta_1=0.0), 1)):
-        net = Network([230, 35], dtype=dtype)
-        history = net.fit(
-            *(X, y),
-            epochs=1,
-            batch_size=n,
-            sample_weight=weight,
-            optimizer=optimizer,
-            shuffle=False,
-        )
-        step = Network([230, 35], dtype=dtype)
-        step.parameters = sign * net.velocity
-        np.testing.assert_array_equal(step.weights[0][np.ix_(rows, columns)], grad_w)
-        np.testing.assert_array_equal(step.biases[0], grad_b)
-        assert (history.loss, history.accuracy) == ([mean_loss], [accuracy])
-    np.testing.assert_array_equal(net.second_moment, dtype.type(1 - 0.999) * net.velocity**2)
+    single = dtype == np.float32
+    optimizer, sign = (SGD(1.0, momentum=0.0), -1) if single else (Adam(beta_1=0.0), 1)
+    how = {"epochs": 1, "batch_size": n, "shuffle": False, "optimizer": optimizer}
+    history = net.fit(X, y, sample_weight=weight, **how)
+    step = Network([230, 35], dtype=dtype)
+    step.parameters = sign * net.velocity
+    np.testing.assert_array_equal(step.weights[0][np.ix_(rows, columns)], grad_w)
+    np.testing.assert_array_equal(step.biases[0], grad_b)
+    assert (history.loss, history.accuracy) == ([mean_loss], [accuracy])
+    if not single:
+        np.testing.assert_array_equal(net.second_moment, dtype.type(1 - 0.999) * net.velocity**2)
 
 
 def test_tiny_activations_and_errors_are_zero_in_training_alone(dtype):
