@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import reference
-from reference_network import Trainer
+from reference import Trainer
 from together import together
 
 from fastbp import SGD, Adam

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 from problem import Problem
-from reference_network import forward
+from reference import forward
 
 from fastbp.backprop import passes, tasks
 from fastbp.kernels.activation import ACTIVATIONS

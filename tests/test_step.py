@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 from problem import UPDATES, Problem, digest
-from reference_network import gradients, norm_error
+from reference import gradients, norm_error
 
 from fastbp.backprop import layout, parallel
 from fastbp.kernels.activation import ACTIVATIONS

@@ -12,7 +12,6 @@ import children
 import numpy as np
 import pytest
 import reference
-import reference_network
 import scipy.optimize
 import trainings
 from together import together
@@ -71,11 +70,11 @@ def test_history_is_a_running_weighted_mean(data):
     X, y = data
     weight = np.random.default_rng(0).uniform(size=61)
     net = Network(SIZES, dtype="float64")
-    expected = reference_network.Trainer(net.weights, net.biases)
+    expected = reference.Trainer(net.weights, net.biases)
     onehot, loss, correct = reference.onehot(y, 3), 0, 0
     for start in range(0, 61, 8):
         rows = slice(start, start + 8)
-        *_, z = reference_network.forward(expected.weights, expected.biases, X[rows])
+        *_, z = reference.forward(expected.weights, expected.biases, X[rows])
         correct += weight[rows][np.argmax(z, axis=1) == y[rows]].sum()
         how = {"learning_rate": 0.1, "momentum": 0.9, "l2": 0.1}
         loss += expected.step(X[rows], onehot[rows], weight[rows], **how) * weight[rows].sum()
