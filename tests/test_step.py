@@ -83,7 +83,7 @@ def test_step_of_any_architecture(sizes, weighted, update, dtype):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 22, 23])
 def test_step_on_any_batch_size(batch_size, dtype):
-    assert_steps_match(Problem((7, 5, 3), dtype, batch_size=batch_size))
+    assert_steps_match(Problem((7, 5, 3), dtype, batch_size=batch_size, update="nesterov"))
 
 
 @every_activation
@@ -100,6 +100,13 @@ def test_step_on_any_batch_size(batch_size, dtype):
 )
 def test_step_of_any_kind(sizes, n, batch_size, activation, update, dtype):
     assert_steps_match(Problem(sizes, dtype, n, batch_size, update=update, activation=activation))
+
+
+@pytest.mark.parametrize("update", ["nesterov", "adam, penalty"])
+def test_step_of_several_blocks(update, dtype):
+    """Of rows, of units and of weights: also as plain Python."""
+    soft = takes_targets(update, dtype)
+    assert_steps_match(Problem((130, 61, 4), dtype, 150, 140, update=update, soft=soft))
 
 
 @every_update
