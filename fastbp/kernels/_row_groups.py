@@ -333,13 +333,11 @@ def other_sums(z, e, group, sums, keep, scratch):
 
 
 @inlined
-def log_sums(z, group, scratch):
-    """The maxima of the rows, and ln(sum_k e**(z_k - m)) >= 0 as a float64 pair."""
-    m = row_maxima(z, group, scratch)
+def log_sums(z, group, m, scratch):
+    """ln(sum_k e**(z_k - m)) >= 0 of each row, as a float64 pair."""
     sums = row_sums(z, z, group, m, False, scratch)
     others = other_sums(z, z, group, sums, False, scratch)
-    log_sum, low = log_one_plus_ratio(others, sums[1], z)
-    return m, log_sum, low
+    return log_one_plus_ratio(others, sums[1], z)
 
 
 @inlined

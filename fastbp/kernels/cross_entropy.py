@@ -195,9 +195,10 @@ def cross_entropy(z, labels, row_weight, loss):
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
-        m, log_sum, low = log_sums(z, group, scratch)
+        m = row_maxima(z, group, scratch)
         z_label = label_logits(z, labels, group, scratch.wide)
         weight = row_weights(row_weight, z, group, scratch.wide)
+        log_sum, low = log_sums(z, group, m, scratch)
         store_masked(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
         for q in range(i, i + group.n_rows):
             if labels[q] < 0 or weight_of(row_weight, q) == 0.0:

@@ -145,7 +145,8 @@ def _log_softmax_in_groups(z, log_a, transposed):
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
-        m, log_sum, low = log_sums(z, group, scratch)
+        m = row_maxima(z, group, scratch)
+        log_sum, low = log_sums(z, group, m, scratch)
         write_log_probabilities(z, log_a, group, log_probability_parts(m, log_sum, low), scratch)
 
 
@@ -225,7 +226,8 @@ def logsumexp(z, lse):
         clear(scratch)
     for i in range(0, n, size):
         group = Group(i, min(size, n - i), n_classes, transposed)
-        m, log_sum, low = log_sums(z, group, scratch)
+        m = row_maxima(z, group, scratch)
+        log_sum, low = log_sums(z, group, m, scratch)
         total, lost = add_exactly(to_float64(m), low, log_sum)
         store_masked(flat(lse), i, convert(total + lost, z), group.n_rows)
         if any_lane(fabs(m) == math.inf):

@@ -32,6 +32,7 @@ from fastbp.kernels._row_groups import (
     Group,
     Scratch,
     clear,
+    log_sums,
     other_sums,
     row_maxima,
     row_sums,
@@ -205,9 +206,7 @@ def cross_entropy_targets(z, y, row_weight, loss):
         group = Group(i, min(size, n - i), n_classes, transposed)
         m = row_maxima(z, group, scratch)
         y_sum, gaps = _sums_of_targets(z, y, group, m, scratch)
-        sums = row_sums(z, z, group, m, False, scratch)
-        others = other_sums(z, z, group, sums, False, scratch)
-        log_sum, low = log_one_plus_ratio(others, sums[1], z)
+        log_sum, low = log_sums(z, group, m, scratch)
         store(scratch.wide, 0, y_sum * (log_sum + low) + gaps)
         for r in range(group.n_rows):
             weight = weight_of(row_weight, i + r)
