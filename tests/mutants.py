@@ -16,10 +16,6 @@ import tempfile
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_db import use_db
-
 ROOT = Path(__file__).parent.parent
 MUTATED = ("fastbp/kernels", "fastbp/backprop")
 # Quick ones first; of a file without tests of its own, those of its users
@@ -39,6 +35,9 @@ LEFT_OUT = ("RemoveDecorator", "Shift", "Bit", "Mod", "Pow", "Invert")
 
 def sample(number, seed):
     """Choose ``number`` places at random, and one of cosmic-ray's mutations for each."""
+    from cosmic_ray.commands import init
+    from cosmic_ray.work_db import use_db
+
     os.chdir(ROOT)
     files = sorted(file for folder in MUTATED for file in (ROOT / folder).glob("*.py"))
     with tempfile.TemporaryDirectory() as folder, use_db(f"{folder}/mutants") as work:
@@ -63,6 +62,8 @@ def enter_copy(folder):
 
 def run(mutation, timeout):
     """Run the tests on one mutant; return its result."""
+    from cosmic_ray.mutating import mutate_and_test
+
     stem = mutation.module_path.stem
     names = sorted(TESTS, key=lambda name: name != USERS.get(stem, stem))
     files = " ".join(f"tests/test_{name}.py" for name in names)
