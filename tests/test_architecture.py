@@ -90,9 +90,7 @@ def test_imports_point_downwards(name):
     path = MODULES[name]
     imported = imports_of(path.read_text("utf-8"), name, path.name == "__init__.py")
     above = [t for t in imported if FLOORS[room_of(t)] >= FLOORS[room_of(name)]]
-    # A fit saves checkpoints, and a checkpoint holds the state of a fit: two rooms on one floor.
-    neighbours = {"_files", "training"} if room_of(name) in ("_files", "training") else set()
-    assert {room_of(target) for target in above} <= {room_of(name)} | neighbours
+    assert {room_of(target) for target in above} <= {room_of(name)}
     order = ORDER.get(room_of(name), "").split()
     if order and "." in name:
         inside = [target.partition(".")[2] for target in imported if target in above]
