@@ -33,6 +33,16 @@ def test_logits_match_the_reference_in_any_blocks(activation, sizes, dtype):
         np.testing.assert_array_equal(z, results[0])
 
 
+def test_subnormal_logits_stay(dtype):
+    problem, z = Problem((5, 3), dtype, n=1), np.empty((1, 3), dtype)
+    quarter = np.finfo(dtype).tiny / 4
+    problem.parameters[:], problem.x[:] = quarter, 0.25
+    hidden = np.empty((1, 0), dtype)
+    arguments = (problem.plan.table, problem.parameters, problem.x, z, 0, 1, hidden)
+    passes.logits(*arguments, tasks.make_counters(1))
+    np.testing.assert_array_equal(z, quarter * 9 / 4)
+
+
 def test_largest_takes_the_first_of_equals_and_tells_of_bad_rows():
     z = np.array([[1, 3, 2], [5, 5, 1], [-np.inf, 0, 0]])
     labels = np.empty(3, np.intp)

@@ -103,10 +103,13 @@ def test_step_of_any_kind(sizes, n, batch_size, activation, update, dtype):
 
 
 @pytest.mark.parametrize("update", ["nesterov", "adam, penalty"])
-def test_step_of_several_blocks(update, dtype):
+@pytest.mark.parametrize(
+    ("sizes", "n", "batch_size"), [((130, 61, 4), 150, 140), ((3, 2), 300, 300)], ids=str
+)
+def test_step_of_several_blocks(sizes, n, batch_size, update, dtype):
     """Of rows, of units and of weights: also as plain Python."""
     soft = takes_targets(update, dtype)
-    assert_steps_match(Problem((130, 61, 4), dtype, 150, 140, update=update, soft=soft))
+    assert_steps_match(Problem(sizes, dtype, n, batch_size, update=update, soft=soft))
 
 
 @every_update

@@ -75,7 +75,7 @@ class Units(NamedTuple):
     z: Any
     delta_out: Any
     capacity: Any  # rows
-    smallest: Any  # magnitude of a hidden activation or error that does not become 0
+    smallest: Any  # magnitude of an activation, a logit or an error that does not become 0
 
 
 class Batch(NamedTuple):
@@ -187,11 +187,9 @@ def _gather_sparse(sparse, number, copy, n_features):
 @inlined
 def forward(net, units, l, rows, scratch):
     """z^l = a^(l-1) W^l + b^l; a^l = f(z^l)."""
-    layer, smallest = layer_of(net, l), units.smallest
-    if l == net.n_layers - 1:
-        smallest = 0.0 * units.smallest  # logits stay
+    layer = layer_of(net, l)
     a_prev, z = activations(net, units, l - 1, rows.first), activations(net, units, l, rows.first)
-    finish = Finish(offset(net.theta, layer.bias_at), None, layer.activation, smallest)
+    finish = Finish(offset(net.theta, layer.bias_at), None, layer.activation, units.smallest)
     multiply(a_prev, weights_of(net, l), rows.n, z, finish, scratch)
 
 
