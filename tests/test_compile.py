@@ -4,6 +4,7 @@ First the pieces, then the whole as other processes see it. Those tests work on 
 package with a probe added: ``caller`` inlines ``helper``, which lives in another file.
 """
 
+import compileall
 import errno
 import gc
 import inspect
@@ -15,14 +16,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from numba import njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.caching import NullCache
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
-from numba.core.compiler import CompilerBase
+from numba.core.compiler import CompilerBase, CompileResult
 from numba.core.compiler_machinery import PassManager
 from numba.core.errors import TypingError
 from numba.core.lowering import Lower
@@ -35,6 +37,8 @@ import fastbp
 from fastbp._compile import cache, library, options
 
 pytestmark = pytest.mark.compiled
+
+UNCHECKED = PycInvalidationMode.UNCHECKED_HASH
 
 HELPER = """
 from fastbp._compile import kernel
@@ -131,8 +135,7 @@ OVERRIDDEN = {
     JITCodeLibrary._finalize_final_module: "",
     JITCPUCodegen.unserialize_library: "serialized",
     JITCPUCodegen._create_empty_module: "name",
-    CompileResultCacheImpl.rebuild: "target_context payload",
-    FunctionCache._index_key: "sig codegen",
+    CompileResult._reduce: "",
     # Debug information and reference counts are left out, and Numba's registries read once.
     Lower.alloca_lltype: "name lltype datamodel",
     Lower.incref: "typ val",
@@ -271,26 +274,14 @@ def test_compilation_leaves_the_garbage_collector_as_it_was(collects, request):
     assert gc.isenabled() == collects
 
 
-def test_files_keep_what_they_are_given(tmp_path):
-    files = cache.CacheFiles(str(tmp_path), "name")
-    assert files.load("key") is None
-    files.save("key", [1.5, None])
-    files.save("another", "content")
-    assert files.load("key") == [1.5, None]
-    assert files.load("another") == "content"
-    (tmp_path / "others.nbc").write_text("")
-    files.flush()
-    assert [path.name for path in tmp_path.iterdir()] == ["others.nbc"]
-
-
 def test_torn_file_is_a_miss(tmp_path):
-    files = cache.CacheFiles(str(tmp_path), "name")
-    files.save("key", "content")
+    cache.save(tmp_path, "kernel-stamp-key.nbc", [1.5, None])
+    assert cache.load(tmp_path, "kernel-stamp-key.nbc") == [1.5, None]
     [path] = tmp_path.iterdir()
     whole = path.read_bytes()
     for torn in (b"", whole[:10], whole[:-1], whole[:-1] + b"\0", bytes(len(whole))):
         path.write_bytes(torn)
-        assert files.load("key") is None
+        assert cache.load(tmp_path, path.name) is None
 
 
 def test_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -299,48 +290,15 @@ def test_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        cache.CacheFiles(str(tmp_path), "name").save("key", "content")
+        cache.save(tmp_path, "kernel-stamp-key.nbc", "content")
     assert not list(tmp_path.iterdir())
 
 
-def test_save_removes_code_of_an_earlier_source(tmp_path, monkeypatch):
-    cache.CacheFiles(str(tmp_path), "name").save("key", "earlier")
-    monkeypatch.setattr(cache, "SOURCE_STAMP", "0" * 64)
-    files = cache.CacheFiles(str(tmp_path), "name")
-    assert files.load("key") is None
-    files.save("key", "later")
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-class BrokenCache:
-    """A cache on a disk that has gone."""
-
-    cache_path = None
-
-    def load_overload(self, sig, target_context):
-        raise OSError("Input/output error")
-
-    save_overload = load_overload
-
-
-def test_cache_on_a_broken_disk_is_a_miss():
-    broken = cache.KernelCache(test_cache_on_a_broken_disk_is_a_miss)
-    broken._found = BrokenCache()
-    assert broken.load_overload(None, None) is None
-    broken.save_overload(None, None)
-    assert isinstance(broken._found, NullCache)
-
-
-def test_cache_without_a_folder_is_empty(monkeypatch):
-    def nowhere(function):
-        raise RuntimeError("cannot cache function: no locator available")
-
-    monkeypatch.setattr(cache, "_FoundCache", nowhere)
-    empty = cache.KernelCache(test_cache_without_a_folder_is_empty)
-    assert empty.cache_path is None
-    assert empty.load_overload(None, None) is None
-    empty.save_overload(None, None)
-    empty.flush()
+def test_save_removes_code_of_an_earlier_source(tmp_path):
+    for name in ("kernel-1-key", "kernel-2-key", "kernel-2-other", "another-1-key"):
+        cache.save(tmp_path, f"{name}.nbc", name)
+    kept = {path.stem for path in tmp_path.iterdir()}
+    assert kept == {"kernel-2-key", "kernel-2-other", "another-1-key"}
 
 
 @pytest.fixture
@@ -361,12 +319,24 @@ def environment(package, **extra):
     return ours | {"NUMBA_CACHE_DIR": str(package.parent / "cache")} | extra
 
 
+def as_installed(package, form):
+    """Turn the copy into a zip file, or into byte code alone; return what to import it from."""
+    if "byte code" in form:
+        compileall.compile_dir(package, quiet=1, legacy=True, invalidation_mode=UNCHECKED)
+        for source in package.rglob("*.py"):
+            source.unlink()
+    if "zip" not in form:
+        return package
+    shutil.make_archive(package.with_name(form), "zip", package)
+    return package.with_name(f"{form}.zip")
+
+
 def run(package, body, *, without=(), **extra):
     """Run ``body`` in a new process; it leaves its answer in ``result``."""
     env = {k: v for k, v in environment(package, **extra).items() if k not in without}
     command = [sys.executable, "-W", "error", "-c", PROBE.format(body=body)]
     # Not from the project's root, where the original would be imported first.
-    done = subprocess.run(command, cwd=package, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=package.parent, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert Path(answer["file"]).is_relative_to(package)
@@ -390,6 +360,50 @@ def test_edit_of_an_inlined_file_reaches_its_callers(package):
     assert not set(before) & set(after)
 
 
+@pytest.mark.parametrize("form", ["byte code", "zip", "zip of byte code"])
+def test_upgrade_of_a_package_without_source_files(package, form):
+    results = []
+    for constant in (1, 2):
+        (package / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=constant))
+        copied = shutil.copytree(package, package.with_name("copy"))
+        installed = as_installed(copied, form)
+        results += [run(installed, CALL)["result"], run(installed, CALL)["compilations"]]
+        shutil.rmtree(copied)
+    assert results == [20, 0, 30, 0]
+
+
+def test_what_cannot_be_read_is_not_cached(package):
+    loader = package / "fastbp/_compile/library.py"
+    loader.write_text(loader.read_text().replace("spec.loader.get_data(spec.origin)", "spec.none"))
+    for constant in (1, 2):
+        (package / "fastbp/kernels/probe_helper.py").write_text(HELPER.format(constant=constant))
+        assert run(package, CALL)["result"] == 10 + 10 * constant
+    assert not cache_files(package, "*.nbc")
+
+
+def test_cache_of_a_read_only_install_is_read(package):
+    run(package, CALL, without=["NUMBA_CACHE_DIR"])
+    assert list((package / "fastbp/__pycache__").glob("*.nbc"))
+    read_only = """
+import fastbp._compile.cache
+def replace_file(path, pieces):
+    raise PermissionError(13, "Permission denied", str(path))
+fastbp._compile.cache.replace_file = replace_file
+"""
+    answer = run(package, read_only + CALL, without=["NUMBA_CACHE_DIR", "HOME"])
+    assert (answer["result"], answer["compilations"]) == (20, 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+def test_cache_files_can_be_read_by_other_users(package):
+    umask = os.umask(0o002)
+    try:
+        run(package, CALL)
+    finally:
+        os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in cache_files(package, "*.nbc")} == {0o664}
+
+
 def test_second_process_compiles_nothing(package):
     assert run(package, KERNELS)["compilations"] >= 4
     assert run(package, KERNELS) | {"file": ""} == {"result": 1, "compilations": 0, "file": ""}
@@ -398,8 +412,7 @@ def test_second_process_compiles_nothing(package):
 @pytest.mark.parametrize("home", ["unusable", "unset"])
 def test_import_and_call_without_a_writable_folder(package, home):
     # A file where each cache folder would be: permission bits would not stop root.
-    for folder in (package / "fastbp", package / "fastbp/kernels"):
-        (folder / "__pycache__").write_text("")
+    (package / "fastbp/__pycache__").write_text("")
     (package / "file").write_text("")
     below_a_file = str(package / "file/folder")
     places = {"NUMBA_CACHE_DIR": below_a_file, "XDG_CACHE_HOME": below_a_file}

@@ -7,114 +7,107 @@ code would run.  Here the stamp is a digest of every file that can end up inside
 A torn index file of Numba stops every later process.  Two processes that fill the index at once can
 give one data file to two specialisations: float64 arrays then run float32 code.  Here there is no
 index: the name of a file is a digest of its key.
+
+Numba reads only where it can write.  Here a cache that was filled when a container was built is
+read by users who cannot write there.
 """
 
 import hashlib
+import os
 import pickle
 from collections.abc import Callable
-from functools import cached_property, partial
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numba.core import config, serialize
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.misc.appdirs import AppDirs
 
 from fastbp._atomic import replace_file
-from fastbp._compile.library import SOURCE_STAMP, KernelLibrary, replaced
+from fastbp._compile.library import PACKAGE, SOURCE_STAMP, KernelLibrary, replaced
 from fastbp._compile.pipeline import without_collections
 
 
-class CacheFiles:
-    """One file for each specialisation: a digest of the content, then the pickled content."""
-
-    def __init__(self, folder: str, kernel_name: str) -> None:
-        self._folder = Path(folder)
-        self._prefix = f"{kernel_name}.{SOURCE_STAMP[:16]}."
-        self._every_version = f"{kernel_name}.*.nbc"
-
-    def _path(self, key: object) -> Path:
-        digest = hashlib.sha256(repr((SOURCE_STAMP, key)).encode()).hexdigest()
-        return self._folder / f"{self._prefix}{digest[:32]}.nbc"
-
-    def load(self, key: object) -> Any:
-        try:
-            content = self._path(key).read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, data = content[:32], content[32:]
-        # A file torn by a crash is a miss: compile again.
-        return pickle.loads(data) if hashlib.sha256(data).digest() == digest else None
-
-    def save(self, key: object, content: object) -> None:
-        data = serialize.dumps(content)
-        replace_file(self._path(key), [hashlib.sha256(data).digest(), data])
-        for path in self._folder.glob(self._every_version):
-            if not path.name.startswith(self._prefix):
-                path.unlink(missing_ok=True)  # code of an earlier source
-
-    def flush(self) -> None:
-        for path in self._folder.glob(self._every_version):
-            path.unlink(missing_ok=True)
+def _folders() -> list[Path]:
+    """Return where machine code may lie: first where the user says, then with the package."""
+    # Packages of one name in several places do not remove each other's files.
+    name = f"fastbp_{hashlib.sha256(os.fsencode(PACKAGE)).hexdigest()[:16]}"
+    folders = [PACKAGE / "__pycache__", Path(AppDirs("numba", False).user_cache_dir, name)]
+    if config.CACHE_DIR:
+        folders.insert(0, Path(config.CACHE_DIR, name))
+    # Without a home, the path of its cache begins with "~".
+    return [folder for folder in folders if folder.is_absolute()]
 
 
-class _KernelCacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    """What is cached of a kernel: as Numba does it, but for the class of its library."""
+def load(folder: Path, name: str) -> Any:
+    """Return the content of a file, or None."""
+    try:
+        content = (folder / name).read_bytes()
+    except OSError:
+        return None
+    digest, data = content[:32], content[32:]
+    # A file torn by a crash is a miss: compile again.
+    return pickle.loads(data) if hashlib.sha256(data).digest() == digest else None
 
-    def rebuild(self, target_context: Any, payload: Any) -> Any:
-        codegen = target_context.codegen()
-        with replaced(codegen, "unserialize_library", partial(KernelLibrary.load, codegen)):
-            result = super().rebuild(target_context, payload)
-        result.library.add_link(result.fndesc, result.signature.args)
-        return result
 
-
-class _FoundCache(FunctionCache):  # type: ignore[misc]
-    """Numba's file cache, stale after an edit of any kernel file."""
-
-    _impl_class = _KernelCacheImpl
-
-    def __init__(self, py_func: Callable[..., Any]) -> None:
-        super().__init__(py_func)
-        self._cache_file = CacheFiles(self.cache_path, self._impl.filename_base)
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        # Numba leaves these out of its key, yet each of them changes the machine code.
-        return (*super()._index_key(sig, codegen), config.BOUNDSCHECK, str(config.OPT))
+def save(folder: Path, name: str, content: Any) -> None:
+    """Write a file: a digest, then the pickled content.  Remove code of an earlier source."""
+    data = serialize.dumps(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / name, [hashlib.sha256(data).digest(), data])
+    kernel_name, stamp, _ = name.rsplit("-", 2)
+    for path in folder.glob(f"{kernel_name}-*.nbc"):
+        if not path.name.startswith(f"{kernel_name}-{stamp}-"):
+            with suppress(OSError):  # of another user
+                path.unlink(missing_ok=True)
 
 
 class KernelCache(NullCache):  # type: ignore[misc]
-    """The cache of one kernel: looked for at the first compilation, and never fatal.
-
-    To look for it at import would write a file for each kernel, only to see whether one can.
-    """
+    """The cache of one kernel: looked for at the first compilation, and never fatal."""
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
-        self._py_func = py_func
-
-    @cached_property
-    def _found(self) -> Any:
-        try:
-            return _FoundCache(self._py_func)
-        except (RuntimeError, OSError):
-            return NullCache()  # read-only install and no home: compile once per process
+        self._name = f"{py_func.__module__}.{py_func.__qualname__}"
+        self._is_enabled = SOURCE_STAMP is not None and self._name.startswith("fastbp.")
 
     @property
-    def cache_path(self) -> Any:
-        return self._found.cache_path
+    def cache_path(self) -> str | None:
+        return str(_folders()[0]) if self._is_enabled else None
+
+    def _file_name(self, signature: Any, codegen: Any) -> str:
+        key = SOURCE_STAMP, signature, codegen.magic_tuple(), config.BOUNDSCHECK, str(config.OPT)
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return f"{self._name}-{str(SOURCE_STAMP)[:16]}-{digest[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            with without_collections():
-                return self._found.load_overload(sig, target_context)
-        except OSError:
-            return None  # an unreadable file is a miss: compile again
+        if not self._is_enabled:
+            return None
+        target_context.refresh()
+        codegen = target_context.codegen()
+        name = self._file_name(sig, codegen)
+        for folder in _folders():
+            content = load(folder, name)
+            if content is not None:
+                with (
+                    without_collections(),
+                    replaced(codegen, "unserialize_library", partial(KernelLibrary.load, codegen)),
+                ):
+                    result = CompileResult._rebuild(target_context, *content)
+                result.library.add_link(result.fndesc, result.signature.args)
+                return result
+        return None
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            self._found.save_overload(sig, data)
-        except OSError:
-            # A full or read-only disk costs the next process a compilation, no more.
-            self._found = NullCache()
-
-    def flush(self) -> None:
-        self._found.flush()
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        if not self._is_enabled:
+            return
+        name, content = self._file_name(sig, cres.codegen), cres._reduce()
+        for folder in _folders():
+            try:
+                save(folder, name, content)
+            except OSError:  # a full or a read-only disk
+                continue
+            return
+        # The next process compiles again.  This one does not try for each specialisation.
+        self._is_enabled = False

@@ -1,6 +1,9 @@
 """The machine code of kernels and of their parts, and how other code is linked to it."""
 
 import hashlib
+import os
+import pkgutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +19,32 @@ from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
 
+# The package's folder; within a zip file, the path there
+PACKAGE = Path(__file__).parents[1]
 
-def _source_stamp() -> str:
-    """Digest of every file that may end up inside a kernel, and of the compiler's version."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for path in sorted(package.glob("**/*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+
+def _module_files(folder: str) -> Iterator[bytes]:
+    """Read every module below a folder as its loader does: as source, or as byte code alone."""
+    for module in pkgutil.iter_modules([folder]):
+        yield f"{module.name}\n".encode()
+        spec: Any = module.module_finder.find_spec(module.name, None)
+        yield spec.loader.get_data(spec.origin)
+        if module.ispkg:
+            yield from _module_files(os.path.join(folder, module.name))
+
+
+def _source_stamp() -> str | None:
+    """Digest of every file that may end up inside a kernel, and of the compiler's version.
+
+    None where they cannot be read, as in some frozen applications: nothing is cached then, for
+    machine code could not be told from that of another version.
+    """
+    versions = f"{sys.implementation.cache_tag} {numba.__version__} {llvmlite.__version__}"
+    try:
+        files = list(_module_files(str(PACKAGE)))
+    except (OSError, AttributeError, ImportError):
+        return None
+    return hashlib.sha256(versions.encode() + b"".join(files)).hexdigest() if files else None
 
 
 SOURCE_STAMP = _source_stamp()
@@ -170,8 +190,10 @@ class _Link:
         return _Link.load, (SOURCE_STAMP, self.module, self.name, self.args, self.symbol)
 
     @staticmethod
-    def load(stamp: str, module: str, name: str, args: tuple[Any, ...], symbol: str) -> "_Link":
-        if stamp != SOURCE_STAMP:
+    def load(
+        stamp: str | None, module: str, name: str, args: tuple[Any, ...], symbol: str
+    ) -> "_Link":
+        if stamp is None or stamp != SOURCE_STAMP:
             raise FileNotFoundError(f"{module}.{name} is not the one that was linked to")
         dispatcher = getattr(import_module(module), name)
         dispatcher.compile(args)
