@@ -70,7 +70,9 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         self._name = f"{py_func.__module__}.{py_func.__qualname__}"
-        self._is_enabled = SOURCE_STAMP is not None and self._name.startswith("fastbp.")
+        # The stamp knows neither other packages nor what a function within a function is given.
+        is_stamped = self._name.startswith("fastbp.") and "<locals>" not in self._name
+        self._is_enabled = SOURCE_STAMP is not None and is_stamped
 
     @property
     def cache_path(self) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
+from fastbp._compile.arguments import Array, Value
 from fastbp._compile.cache import KernelCache
 from fastbp._compile.pipeline import KernelCompiler, PartCompiler
 
@@ -22,6 +23,16 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Explicit signatures would compile at import, and would refuse read-only arrays.
     """
     return _compiled(function, inline=False)
+
+
+def public_kernel(**arguments: Value | Array) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function as a kernel that takes these arguments: other types are a TypingError."""
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        KernelCompiler.arguments[function] = arguments
+        return kernel(function)
+
+    return compiled
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from numba.core import cgutils, ir, types
+from numba.core import cgutils, config, ir, types
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import (
@@ -36,7 +36,13 @@ from numba.core.untyped_passes import (
     TranslateByteCode,
 )
 
+from fastbp._compile.arguments import Arguments, check_types, emit_size_checks
 from fastbp._compile.library import KernelLibrary, PartLibrary
+
+
+def public_name(kernel: Callable[..., Any]) -> str:
+    """Return the name under which users find a kernel."""
+    return f"fastbp.kernels.{kernel.__name__}"
 
 
 @contextmanager
@@ -59,6 +65,13 @@ class _Lowering(Lower):  # type: ignore[misc]
 
     # Whether values of a type hold references to be counted
     _is_counted: ClassVar[dict[Any, bool]] = {}
+
+    def extract_function_arguments(self) -> Any:
+        extracted = super().extract_function_arguments()
+        arguments = KernelCompiler.arguments.get(self.func_ir.func_id.func)
+        if config.BOUNDSCHECK and arguments is not None:
+            emit_size_checks(self, public_name(self.func_ir.func_id.func), arguments)
+        return extracted
 
     def alloca_lltype(self, name: Any, lltype: Any, datamodel: Any = None) -> Any:
         # For debug information, Numba has LLVM parse a module for the size of each variable.
@@ -209,7 +222,12 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
 
     lowering = _KernelLowering
 
+    # Of each public kernel
+    arguments: ClassVar[dict[Callable[..., Any], Arguments]] = {}
+
     def compile_extra(self, func: Callable[..., Any]) -> Any:
+        if func in self.arguments:
+            check_types(public_name(func), self.arguments[func], self.state.args)
         with without_collections():
             return super().compile_extra(func)
 

@@ -4,7 +4,7 @@ The derivatives in the backward recurrence are those at the activation a, which 
 left: a (1 - a) of the sigmoid, (1 - a)(1 + a) of tanh, 0 or 1 of relu.
 """
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import floats, inlined, public_kernel, written
 from fastbp._simd import flat, fma, load_masked, select, store_masked, width
 from fastbp.kernels.elementary import sigmoid_derivative_lanes, sigmoid_lanes, tanh_lanes
 
@@ -37,7 +37,7 @@ def times_derivative(carried, a, activation):
     return carried
 
 
-@kernel
+@public_kernel(z=floats(...), a=written(...))
 def sigmoid_forward(z, a):
     """a_ij = 1 / (1 + e**-z_ij).
 
@@ -63,7 +63,7 @@ def sigmoid_forward(z, a):
         store_masked(a_all, j, a_j, z.size - j)
 
 
-@kernel
+@public_kernel(z=floats(...), a_prime=written(...))
 def sigmoid_derivative_forward(z, a_prime):
     """a'_ij = a_ij (1 - a_ij), computed from z without the cancellation in 1 - a.
 
@@ -89,7 +89,7 @@ def sigmoid_derivative_forward(z, a_prime):
         store_masked(a_prime_all, j, a_prime_j, z.size - j)
 
 
-@kernel
+@public_kernel(a=floats(...), delta=written(...))
 def sigmoid_backward(a, delta):
     """delta_ij <- delta_ij a_ij (1 - a_ij): the sigmoid's part of BP2.
 
@@ -116,7 +116,7 @@ def sigmoid_backward(a, delta):
         store_masked(delta_all, j, delta_j * (a_j * (1.0 - a_j)), a.size - j)
 
 
-@kernel
+@public_kernel(z=floats(...), a=written(...))
 def tanh_forward(z, a):
     """a_ij = (e**z_ij - e**-z_ij) / (e**z_ij + e**-z_ij).
 
@@ -142,7 +142,7 @@ def tanh_forward(z, a):
         store_masked(a_all, j, a_j, z.size - j)
 
 
-@kernel
+@public_kernel(a=floats(...), delta=written(...))
 def tanh_backward(a, delta):
     """delta_ij <- delta_ij (1 - a_ij**2): the part of tanh in BP2.
 
@@ -169,7 +169,7 @@ def tanh_backward(a, delta):
         store_masked(delta_all, j, times_derivative(delta_j, a_j, TANH), a.size - j)
 
 
-@kernel
+@public_kernel(z=floats(...), a=written(...))
 def relu_forward(z, a):
     """a_ij = max(0, z_ij); NaN stays NaN.
 
@@ -195,7 +195,7 @@ def relu_forward(z, a):
         store_masked(a_all, j, activate(z_j, RELU), z.size - j)
 
 
-@kernel
+@public_kernel(a=floats(...), delta=written(...))
 def relu_backward(a, delta):
     """delta_ij <- delta_ij where a_ij is not 0, else 0: the part of relu in BP2.
 

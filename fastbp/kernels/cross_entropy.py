@@ -8,7 +8,7 @@ the same reason.
 
 import math
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import REAL, floats, inlined, labels, public_kernel, weights, written
 from fastbp._simd import (
     at,
     broadcast,
@@ -60,7 +60,7 @@ def label_logits(z, labels, group, wide):
     """z_ik at the label of each row; the last row again for rows that the group lacks."""
     for r in range(width(z)):
         i = group.first + min(r, group.n_rows - 1)
-        put(wide, r, at(row(z, i), max(labels[i], 0)))
+        put(wide, r, at(row(z, i), labels[i]))
     return convert(load_like(wide, 0, to_float64(broadcast(z, 0.0))), z)
 
 
@@ -108,7 +108,7 @@ def _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed)
         write_probabilities(delta, group, probability_parts(gain, top, total, z), scratch)
         for r in range(group.n_rows):
             q = i + r
-            if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
+            if weight_of(row_weight, q) == 0.0:
                 loss[q] = 0
                 fill_zero(row(delta, q), n_classes)
             else:
@@ -122,7 +122,14 @@ def label_rows(z, labels, row_weight, loss, delta, scale):
     _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, transposed)
 
 
-@kernel
+@public_kernel(
+    z=floats("n", "n_classes"),
+    labels=labels("n", below="n_classes"),
+    row_weight=weights("n"),
+    loss=written("n"),
+    delta=written("n", "n_classes"),
+    scale=REAL,
+)
 def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
     """C_i = -w_i ln a_i,label and delta_i = s w_i (a_i - y_i), with a = softmax(z), in one pass.
 
@@ -131,9 +138,9 @@ def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
     z : (n, n_classes) float32 or float64, C-contiguous
         Logits.
     labels : (n,) intp
-        Class of each row, in [0, n_classes); a negative label leaves the row out (loss 0, delta 0).
+        Class of each row, in [0, n_classes).
     row_weight : (n,) float64, or (0,) where every row weighs 1
-        A row of weight 0 is left out, even if its loss is infinite.
+        A row of weight 0 is left out (loss 0, delta 0), even if its loss is infinite.
     loss : (n,) of the dtype of `z`, written
     delta : (n, n_classes) of the dtype of `z`, written
         May be `z` itself.
@@ -160,7 +167,12 @@ def softmax_cross_entropy(z, labels, row_weight, loss, delta, scale):
         _label_rows_in_groups(z, labels, row_weight, loss, delta, scale, False)
 
 
-@kernel
+@public_kernel(
+    z=floats("n", "n_classes"),
+    labels=labels("n", below="n_classes"),
+    row_weight=weights("n"),
+    loss=written("n"),
+)
 def cross_entropy(z, labels, row_weight, loss):
     """C_i = -w_i ln a_i,label, with a = softmax(z).
 
@@ -169,9 +181,9 @@ def cross_entropy(z, labels, row_weight, loss):
     z : (n, n_classes) float32 or float64, C-contiguous
         Logits.
     labels : (n,) intp
-        Class of each row, in [0, n_classes); a negative label leaves the row out (loss 0).
+        Class of each row, in [0, n_classes).
     row_weight : (n,) float64, or (0,) where every row weighs 1
-        A row of weight 0 is left out, even if its loss is infinite.
+        A row of weight 0 is left out (loss 0), even if its loss is infinite.
     loss : (n,) of the dtype of `z`, written
 
     Examples
@@ -201,11 +213,15 @@ def cross_entropy(z, labels, row_weight, loss):
         log_sum, low = log_sums(z, group, m, scratch)
         store_masked(flat(loss), i, label_costs(m, z_label, log_sum, low, weight), group.n_rows)
         for q in range(i, i + group.n_rows):
-            if labels[q] < 0 or weight_of(row_weight, q) == 0.0:
+            if weight_of(row_weight, q) == 0.0:
                 loss[q] = 0
 
 
-@kernel
+@public_kernel(
+    a=floats("n", "n_classes"),
+    labels=labels("n", below="n_classes"),
+    delta=written("n", "n_classes"),
+)
 def output_error(a, labels, delta):
     """delta_i = a_i - y_i (BP1) from probabilities; y_i is 1 at the row's label, 0 elsewhere.
 
@@ -213,7 +229,7 @@ def output_error(a, labels, delta):
     ----------
     a : (n, n_classes) float32 or float64, C-contiguous
     labels : (n,) intp
-        A negative label leaves the row out (delta 0).
+        Class of each row, in [0, n_classes).
     delta : (n, n_classes) of the dtype of `a`, written
         May be `a` itself.
 
@@ -235,9 +251,8 @@ def output_error(a, labels, delta):
     for i in range(n):
         a_i, delta_i = row(a, i), row(delta, i)
         for k in range(n_classes):
-            put(delta_i, k, at(a_i, k) if labels[i] >= 0 else 0.0)
-        if labels[i] >= 0:
-            put(delta_i, labels[i], at(delta_i, labels[i]) - 1)
+            put(delta_i, k, at(a_i, k))
+        put(delta_i, labels[i], at(delta_i, labels[i]) - 1)
 
 
 @inlined
@@ -253,7 +268,7 @@ def sum_of(loss):
     return scalar(head) if math.isinf(scalar(head)) else scalar(head + low)
 
 
-@kernel
+@public_kernel(loss=floats("n"))
 def loss_sum(loss):
     """sum_i C_i, compensated: within a rounding or two of float64, whatever the dtype.
 

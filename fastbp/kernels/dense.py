@@ -6,7 +6,7 @@ it multiplies by the activation's derivative.  Both happen to a panel while it i
 
 from typing import Any, NamedTuple
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import INTEGER, floats, inlined, public_kernel, written
 from fastbp._simd import (
     broadcast,
     convert,
@@ -191,7 +191,12 @@ def without_tiny(x, smallest):
     return select(fabs(x) < smallest, 0.0, x)
 
 
-@kernel
+@public_kernel(
+    a_prev=floats("n", "fan_in"),
+    w=floats("fan_in", "fan_out"),
+    b=floats("fan_out"),
+    z=written("n", "fan_out"),
+)
 def dense_forward(a_prev, w, b, z):
     """z_ij = sum_k a_prev_ik w_kj + b_j.
 
@@ -247,7 +252,12 @@ def _hidden_error(delta_next, w_next, a, delta, activation):
         multiply(errors, weights, n, Matrix(flat(delta), units), finish, scratch)
 
 
-@kernel
+@public_kernel(
+    delta_next=floats("n", "fan_out"),
+    w_next=floats("units", "fan_out"),
+    a=floats("n", "units"),
+    delta=written("n", "units"),
+)
 def hidden_error(delta_next, w_next, a, delta):
     """delta_ij = (sum_k delta_next_ik w_next_jk) a_ij (1 - a_ij) (BP2 of sigmoid units).
 
@@ -274,7 +284,13 @@ def hidden_error(delta_next, w_next, a, delta):
     _hidden_error(delta_next, w_next, a, delta, SIGMOID)
 
 
-@kernel
+@public_kernel(
+    delta_next=floats("n", "fan_out"),
+    w_next=floats("units", "fan_out"),
+    a=floats("n", "units"),
+    delta=written("n", "units"),
+    activation=INTEGER,
+)
 def hidden_error_of(delta_next, w_next, a, delta, activation):
     """delta_ij = (sum_k delta_next_ik w_next_jk) a'_ij (BP2 of units of any activation).
 
@@ -304,7 +320,9 @@ def hidden_error_of(delta_next, w_next, a, delta, activation):
     _hidden_error(delta_next, w_next, a, delta, activation)
 
 
-@kernel
+@public_kernel(
+    a_prev=floats("n", "fan_in"), delta=floats("n", "fan_out"), grad_w=written("fan_in", "fan_out")
+)
 def weight_gradient(a_prev, delta, grad_w):
     """dC/dw_jk = (1/n) sum_i a_prev_ij delta_ik (BP4, the mean over the batch).
 
@@ -337,7 +355,7 @@ def weight_gradient(a_prev, delta, grad_w):
     gradient_rows(a_prev_rows, errors, shape, flat(grad_w), (share, share_low), scratch)
 
 
-@kernel
+@public_kernel(delta=floats("n", "fan_out"), grad_b=written("fan_out"))
 def bias_gradient(delta, grad_b):
     """dC/db_k = (1/n) sum_i delta_ik (BP3, the mean over the batch).
 

@@ -10,7 +10,7 @@ in the comments are the relative errors they leave in exp and log.
 
 import math
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import FLOAT, inlined, public_kernel
 from fastbp._simd import (
     binary_exponent,
     constant_for,
@@ -207,7 +207,7 @@ def tanh_lanes(z):
     return select(x < TINY, z, select(z < 0.0, 0.0 - a, a))
 
 
-@kernel
+@public_kernel(x=FLOAT)
 def exp(x):
     """e**x.
 
@@ -234,7 +234,7 @@ def exp(x):
     return scalar(exp_lanes(lane(x)))
 
 
-@kernel
+@public_kernel(x=FLOAT)
 def log1p(x):
     """ln(1 + x).
 
@@ -257,7 +257,7 @@ def log1p(x):
     return scalar(log1p_lanes(lane(x)))
 
 
-@kernel
+@public_kernel(z=FLOAT)
 def sigmoid(z):
     """a = 1 / (1 + e**-z), as e**z / (1 + e**z) where z < 0.
 
@@ -280,7 +280,7 @@ def sigmoid(z):
     return scalar(sigmoid_lanes(lane(z)))
 
 
-@kernel
+@public_kernel(z=FLOAT)
 def tanh(z):
     """a = (e**z - e**-z) / (e**z + e**-z), as (e**2|z| - 1) / (e**2|z| + 1) with the sign of z.
 
@@ -303,7 +303,7 @@ def tanh(z):
     return scalar(tanh_lanes(lane(z)))
 
 
-@kernel
+@public_kernel(z=FLOAT)
 def sigmoid_derivative(z):
     """a' = a (1 - a), as e / (1 + e)**2 with e = e**-|z|: nothing cancels where a is close to 1.
 

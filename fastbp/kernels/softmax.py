@@ -2,7 +2,7 @@
 
 import math
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import floats, inlined, public_kernel, written
 from fastbp._simd import (
     any_lane,
     at,
@@ -52,7 +52,7 @@ def has_nan(z_i, n_classes):
     return max_lanes(found) > 0
 
 
-@kernel
+@public_kernel(z=floats("n", "n_classes"), z_max=written("n"))
 def row_max(z, z_max):
     """m_i = max_k z_ik.
 
@@ -95,7 +95,7 @@ def _softmax_in_groups(z, a, transposed):
         write_probabilities(a, group, probability_parts(1.0, top, total, z), scratch)
 
 
-@kernel
+@public_kernel(z=floats("n", "n_classes"), a=written("n", "n_classes"))
 def softmax(z, a):
     """a_ik = e**z_ik / sum_j e**z_ij.
 
@@ -150,7 +150,7 @@ def _log_softmax_in_groups(z, log_a, transposed):
         write_log_probabilities(z, log_a, group, log_probability_parts(m, log_sum, low), scratch)
 
 
-@kernel
+@public_kernel(z=floats("n", "n_classes"), log_a=written("n", "n_classes"))
 def log_softmax(z, log_a):
     """ln a_ik = z_ik - ln sum_j e**z_ij.
 
@@ -192,7 +192,7 @@ def _write_infinite(z, lse, group, maxima):
             lse[group.first + r] = math.nan if found_nan else m
 
 
-@kernel
+@public_kernel(z=floats("n", "n_classes"), lse=written("n"))
 def logsumexp(z, lse):
     """lse_i = ln sum_k e**z_ik.
 

@@ -5,7 +5,7 @@ The loss of a row is sum_k y_k (ln(sum_j e**z_j) - z_k), a sum of terms that are
 
 import math
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import REAL, floats, inlined, labels, public_kernel, weights, written
 from fastbp._simd import (
     at,
     broadcast,
@@ -136,7 +136,14 @@ def target_rows(z, y, row_weight, loss, delta, scale):
                 _target_error(row(y, q), row(delta, q), n_classes, of_row, scale * weight)
 
 
-@kernel
+@public_kernel(
+    z=floats("n", "n_classes"),
+    y=floats("n", "n_classes"),
+    row_weight=weights("n"),
+    loss=written("n"),
+    delta=written("n", "n_classes"),
+    scale=REAL,
+)
 def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
     """C_i = -w_i sum_k y_ik ln a_ik and delta_i = s w_i (a_i sum_k y_ik - y_i) for target rows y.
 
@@ -170,7 +177,12 @@ def softmax_cross_entropy_targets(z, y, row_weight, loss, delta, scale):
     target_rows(z, y, row_weight, loss, delta, scale)
 
 
-@kernel
+@public_kernel(
+    z=floats("n", "n_classes"),
+    y=floats("n", "n_classes"),
+    row_weight=weights("n"),
+    loss=written("n"),
+)
 def cross_entropy_targets(z, y, row_weight, loss):
     """C_i = -w_i sum_k y_ik ln a_ik for target rows y, with a = softmax(z).
 
@@ -213,7 +225,9 @@ def cross_entropy_targets(z, y, row_weight, loss):
             loss[i + r] = weight * at(scratch.wide, r) if weight != 0.0 else 0.0
 
 
-@kernel
+@public_kernel(
+    a=floats("n", "n_classes"), y=floats("n", "n_classes"), delta=written("n", "n_classes")
+)
 def output_error_targets(a, y, delta):
     """delta_i = a_i sum_k y_ik - y_i (BP1) from probabilities and target rows.
 
@@ -245,14 +259,19 @@ def output_error_targets(a, y, delta):
             store_masked(delta_i, k, convert(fma(a_k, y_sum, 0.0 - y_k), delta), n_classes - k)
 
 
-@kernel
+@public_kernel(
+    labels=labels("n", below="n_classes"),
+    class_weight=floats("n_classes", optional=True),
+    y=written("n", "n_classes"),
+    label_smoothing=REAL,
+)
 def smoothed_targets(labels, class_weight, y, label_smoothing):
     """y_ik = c_k ((1 - eps) [k = label_i] + eps / n_classes): smoothed, weighted target rows.
 
     Parameters
     ----------
     labels : (n,) intp
-        A negative label gives a row of zeros.
+        Class of each row, in [0, n_classes).
     class_weight : (n_classes,) of the dtype of `y`, or (0,) where every class weighs 1
         c.
     y : (n, n_classes) float32 or float64, written
@@ -271,7 +290,6 @@ def smoothed_targets(labels, class_weight, y, label_smoothing):
     n, n_classes = y.shape
     spread = label_smoothing / n_classes
     for i in range(n):
-        label = labels[i]
         for k in range(n_classes):
-            y_k = spread + (1.0 - label_smoothing if k == label else 0.0)
-            y[i, k] = y_k * weight_of(class_weight, k) if label >= 0 else 0.0
+            y_k = spread + (1.0 - label_smoothing if k == labels[i] else 0.0)
+            y[i, k] = y_k * weight_of(class_weight, k)

@@ -3,7 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
-from fastbp._compile import inlined, kernel
+from fastbp._compile import INTEGER, REAL, floats, inlined, public_kernel, record, written
 from fastbp._simd import (
     constant_for,
     fabs,
@@ -150,7 +150,13 @@ def _momentum_step(param, grad, velocity, learning_rate, momentum, nesterov):
         store_masked(theta, q, theta_q, n - q)
 
 
-@kernel
+@public_kernel(
+    param=written(...),
+    grad=floats(...),
+    velocity=written(...),
+    learning_rate=REAL,
+    momentum=REAL,
+)
 def momentum_step(param, grad, velocity, learning_rate, momentum):
     """v <- mu v - eta g; theta <- theta + v.
 
@@ -188,7 +194,13 @@ def momentum_step(param, grad, velocity, learning_rate, momentum):
     _momentum_step(param, grad, velocity, learning_rate, momentum, False)
 
 
-@kernel
+@public_kernel(
+    param=written(...),
+    grad=floats(...),
+    velocity=written(...),
+    learning_rate=REAL,
+    momentum=REAL,
+)
 def nesterov_step(param, grad, velocity, learning_rate, momentum):
     """v <- mu v - eta g; theta <- theta + mu v - eta g.
 
@@ -225,7 +237,14 @@ def nesterov_step(param, grad, velocity, learning_rate, momentum):
     _momentum_step(param, grad, velocity, learning_rate, momentum, True)
 
 
-@kernel
+@public_kernel(
+    param=written(...),
+    grad=floats(...),
+    first=written(...),
+    second=written(...),
+    options=record(AdamOptions),
+    t=INTEGER,
+)
 def adam_step(param, grad, first, second, options, t):
     """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; theta <- theta - eta m' / (sqrt(v') + eps).
 
