@@ -230,9 +230,10 @@ def cross_entropy(
         Logits, any shape with a class axis.
     {labels}
     weight : array_like of shape (n_classes,), optional
-        Weight of each class.
+        Weight of each class: any finite number.
     sample_weight : array_like of the shape of ``z`` without the class axis, optional
-        Weight of each row.  A row of weight 0 contributes exactly 0, whatever it holds.
+        Weight of each row: any finite number, such as the advantage of an action.  A row of weight
+        0 contributes exactly 0, whatever it holds.
     ignore_index : int, optional
         Label of the rows to leave out.
     label_smoothing : float in [0, 1], default 0.0
@@ -243,8 +244,8 @@ def cross_entropy(
         rows' weights.
     {out}
         {label_errors}
-        If a weight is negative or not finite; if the mean is over no rows or over weights that sum
-        to zero; if ``ignore_index`` comes with target rows.
+        If a weight is not finite; if the mean is over no rows or over weights that sum to zero;
+        if ``ignore_index`` comes with target rows.
 
     Notes
     -----
@@ -384,10 +385,8 @@ def _mean_divisor(batch: CostBatch) -> float:
     """Return the sum of the weights of the rows."""
     weight, y = batch.mean_weight, batch.y
     total: float = kernels.loss_sum(weight) if weight.size else float(len(y))
-    if total > 0:
+    if total != 0:
         return total
-    if y.ndim == 1 and (y < 0).all():
-        raise ValueError("the mean is over no rows: every label is ignore_index")
     raise ValueError("the mean is over weights that sum to zero")
 
 

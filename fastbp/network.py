@@ -304,7 +304,8 @@ class Network:
         Parameters
         ----------
         X : array_like of shape (n, n_features)
-            Finite numbers; converted to the network's dtype, not copied if already right.
+            Finite numbers, float16 and bool among them; converted to the network's dtype, not
+            copied if already right.
         y : array_like of shape (n,) or (n, n_classes)
             Labels (integers from 0 on), or rows of probabilities.
         epochs, batch_size : int
@@ -330,7 +331,8 @@ class Network:
             Show a tqdm bar if tqdm is installed, or else a line per epoch on stderr.
         callback : callable, optional
             Called after each epoch as ``callback(network, epoch, entry)``; ``entry`` is a dict of
-            the epoch's values, named as in `History`.  If it returns something true, training ends.
+            the epoch's values, named as in `History`.  Training ends if it returns True; else it
+            returns None or False.
         checkpoint : path-like, optional
             New file for the state of the run: saved at the beginning, after every
             ``checkpoint_every`` steps, and when the call ends, be it by Ctrl-C or an error.
@@ -422,7 +424,7 @@ class Network:
         self._epoch = number
         if callback is None:
             return False
-        return as_flag(callback(self, number, entry), "what callback returns")
+        return inputs.ends_training(callback(self, number, entry))
 
     def _logits(self, X: ArrayLike, n_threads: int | None) -> Array:
         x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
@@ -527,6 +529,10 @@ class Network:
 
         Parameters and exceptions are those of `loss`.  It takes memory for the activations of all
         rows.
+
+        To check it by finite differences, make the network with ``dtype="float64"`` and step by
+        about 1e-5: ``(C(w + h) - C(w - h)) / 2h`` then agrees to some 9 digits.  In float32 the
+        loss itself is known to 7 digits, and the quotient to 2 or 3.
 
         Returns
         -------

@@ -153,7 +153,7 @@ def from_mp(numbers):
 
 
 def onehot(labels, n_classes):
-    """Row i is all zeros but for a one at labels[i]; all zeros for a negative label."""
+    """Row i is all zeros but for a one at labels[i]."""
     return (np.asarray(labels)[:, None] == np.arange(n_classes)).astype(np.float64)
 
 
@@ -282,10 +282,8 @@ def weigh(values, row_weight):
 
 
 def cross_entropy(z, labels, row_weight=()):
-    """w (-ln softmax(z)_label); 0 for a negative label."""
-    n_classes = np.shape(z)[1]
-    loss = Rows(z).cross_entropy(onehot(labels, n_classes))
-    return weigh(np.where(np.asarray(labels) < 0, 0, loss), row_weight)
+    """w (-ln softmax(z)_label)."""
+    return weigh(Rows(z).cross_entropy(onehot(labels, np.shape(z)[1])), row_weight)
 
 
 def cross_entropy_targets(z, y, row_weight=()):
@@ -294,10 +292,8 @@ def cross_entropy_targets(z, y, row_weight=()):
 
 
 def softmax_cross_entropy(z, labels, row_weight=(), scale=1.0):
-    """Loss, and scale w (softmax(z) - onehot); both 0 for a negative label."""
-    labels = np.asarray(labels)
-    delta = Rows(z).output_error(np.maximum(labels, 0))
-    delta[labels < 0] = 0
+    """Loss, and scale w (softmax(z) - onehot)."""
+    delta = Rows(z).output_error(np.asarray(labels))
     return cross_entropy(z, labels, row_weight), weigh(wide(scale) * delta, row_weight)
 
 
@@ -308,12 +304,11 @@ def softmax_cross_entropy_targets(z, y, row_weight=(), scale=1.0):
 
 
 def smoothed_targets(labels, class_weight, n_classes, label_smoothing):
-    """c_k ((1 - eps) [k = label] + eps / K); all zeros for a negative label."""
+    """c_k ((1 - eps) [k = label] + eps / K)."""
     eps = wide(label_smoothing)
     y = (1 - eps) * onehot(labels, n_classes) + eps / n_classes
     if len(class_weight):
         y = y * wide(class_weight)
-    y[np.asarray(labels) < 0] = 0
     return y
 
 

@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas
 import pytest
 from layouts import LAYOUTS, Subclass
 from tolerances import assert_same_bits
@@ -145,18 +146,28 @@ def test_ignored_labels_become_negative():
     assert labels.as_labels([0, 1], (2,), 3, "y", 2**70).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("n_classes", [1, 2, 3, 4, 5, 9, 1000])
-def test_target_rows_sum_to_one_within_rounding(dtype, n_classes):
-    for given, k in ((F32, 0), (F64, n_classes // 2), (dtype, n_classes - 1)):
-        u = max(np.finfo(dtype).eps, np.finfo(given).eps) / 2
-        for off, fits in ((0, True), (6, True), (-6, True), (10, False), (-10, False)):
+@pytest.mark.parametrize("n_classes", [1, 2, 5, 100, 1000])
+def test_target_rows_sum_to_one_within_rounding_of_float32(dtype, n_classes):
+    tolerance = max(1e-5, 8 * n_classes * 2.0**-24)
+    for given, k in ((F32, 0), (F64, n_classes // 2)):
+        for off, fits in ((0, True), (0.8, True), (-0.8, True), (1.2, False), (-1.2, False)):
             y = np.full((2, n_classes), 1 / n_classes, given)
-            y[1, k] += off * n_classes * u
+            y[1, k] += off * tolerance
             if fits:
                 assert labels.as_targets(y, y.shape, dtype, "y").dtype == dtype
                 continue
             with pytest.raises(ValueError, match=r"^y must hold rows that sum to 1, got a sum of"):
                 labels.as_targets(y, y.shape, dtype, "y")
+
+
+def test_target_rows_from_float32_a_table_and_dummies(dtype):
+    rows = np.random.default_rng(0).dirichlet(np.ones(7), 50)
+    for y in (rows.astype("f4").tolist(), np.round(rows, 6)):
+        np.testing.assert_array_equal(labels.as_targets(y, (50, 7), dtype, "y"), dtype.type(y))
+    dummies = pandas.get_dummies(np.arange(50) % 7)
+    assert set(dummies.dtypes) == {np.dtype(bool)}
+    found = labels.as_labels_or_targets(dummies, (50, 7), dtype, "y")
+    np.testing.assert_array_equal(found, np.eye(7)[np.arange(50) % 7])
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 5, 9])
@@ -179,12 +190,12 @@ def test_target_rows_along_another_axis(dtype):
 
 def test_weights(dtype):
     w = np.array([1.0, 0.0, 2.0])
-    assert labels.as_sample_weight(None, (3,)).shape == (0,)
-    assert np.shares_memory(labels.as_sample_weight(w, (3,)), w)
+    assert labels.as_row_weight(None, (3,)).shape == (0,)
+    assert np.shares_memory(labels.as_row_weight(w, (3,)), w)
     for given in (w.astype("f4"), w.astype(int), [1, 0, 2]):
-        assert_same_bits(labels.as_sample_weight(given, (3,)), w)
-    assert labels.as_sample_weight(np.ones((2, 3)), (2, 3)).shape == (6,)
-    assert labels.as_sample_weight([], (0,)).shape == (0,)
+        assert_same_bits(labels.as_row_weight(given, (3,)), w)
+    assert labels.as_row_weight(np.ones((2, 3)), (2, 3)).shape == (6,)
+    assert labels.as_row_weight([], (0,)).shape == (0,)
     assert labels.as_class_weight(None, 2, dtype).shape == (0,)
     assert_same_bits(labels.as_class_weight([1, 2], 2, dtype), np.array([1, 2], dtype))
 

@@ -95,8 +95,8 @@ def test_axis_is_scipys(dtype, name):
 
 # The cost
 
-WEIGHT = np.array([0.5, 2.0, 0.0, 1.25, 3.0])
-SAMPLE_WEIGHT = np.array([1.0, 0.0, 2.5, 1.0, 0.125, 3.0, 1.0])
+WEIGHT = np.array([0.5, 2.0, 0.0, -1.3, 3.0])
+SAMPLE_WEIGHT = np.array([1.0, 0.0, 2.5, -1.0, 0.125, 3.0, 1.0])
 OPTIONS = {
     "weight": (None, WEIGHT),
     "sample_weight": (None, SAMPLE_WEIGHT),
@@ -268,8 +268,6 @@ def test_logits_decide_the_dtype():
     same = fastbp.softmax_cross_entropy(z, y.astype("f4"), weight=WEIGHT.astype("f4"))
     assert loss == same[0]
     assert_same_bits(delta, same[1])
-    # float32 targets have the tolerance of float32 rows, also with float64 logits
-    assert fastbp.cross_entropy(z.astype(float), y.astype("f4")).dtype == np.float64
 
 
 # The pieces of backpropagation

@@ -11,9 +11,11 @@ from fractions import Fraction
 
 import entries
 import numpy as np
+import pandas
 import pytest
 from entries import GOOD, LEARN, OUT_SHAPES, J, K, X, Y, model_of
 from layouts import LAYOUTS, Frame
+from scipy.sparse import csr_array  # noqa: F401 (in the table)
 
 import fastbp
 from fastbp import Network
@@ -100,31 +102,35 @@ LABELLED(y=Y > 1) -> TypeError: y must be integer labels, got dtype bool
 LABELLED(y=Y.astype(object)) -> TypeError: y must be integer labels, got dtype object
 LABELLED(y=Y.astype(str)) -> TypeError: y must be integer labels, got dtype <U21
 LABELLED(y=Y.astype("m8[s]")) -> TypeError: y must be integer labels, got dtype timedelta64[s]
-LABELLED(y=None) -> TypeError: y must be integer labels, got dtype object
+LABELLED(y=None) -> TypeError: y must be an array, got NoneType
+LABELLED(y=map(int, Y)) -> TypeError: y must be an array, got map
+LABELLED(y=csr_array(np.eye(4)[Y])) -> TypeError: y must be a dense array, got a sparse csr_array:
 LABELLED(y=masked(Y)) -> TypeError: y must be an array without missing values, got a masked array
 LABELLED(y=[[1], [1, 2]]) -> ValueError: y must be an array, got
 LABELLED(y=Y[1:]) -> ValueError: y must have shape (7,), got (6,)
-LABELLED(y=Y[:, None]) -> ValueError: y must have shape (7, 4), got (7, 1)
-LABELLED(y=Y[:, None, None]) -> ValueError: y must have shape (7,), got (7, 1, 1)
+LABELLED(y=Y[:, None]) -> ValueError: y must have shape (7,), got (7, 1)
+LABELLED(y=Y[:, None, None]) -> ValueError: y must have shape (7,) or (7, 4), got (7, 1, 1)
+LABELLED(y=ROWS[:, :, None]) -> ValueError: y must have shape (7,) or (7, 4), got (7, 4, 1)
+COST(z=Y, y=Z, **PLAIN) -> ValueError: y must have shape () or (7,), got (7, 4)
 LABELLED(y=ROWS[:, :3]) -> ValueError: y must have shape (7, 4), got (7, 3)
 LABELLED(y=masked(ROWS)) -> TypeError: y must be an array without missing values, got a masked arra
-LABELLED(y=ROWS.astype(complex)) -> TypeError: y must be an array of float32, float64 or integers,
-LABELLED(y=np.eye(4)[Y].astype("f2")) -> TypeError: y must be an array of float32, float64 or integ
+LABELLED(y=ROWS.astype(complex)) -> TypeError: y must be an array of float16, float32, float64, int
 LABELLED(y=spoilt(ROWS, (2, 1), -0.25)) -> ValueError: y must hold probabilities, got -0.25 in row 2
 LABELLED(y=spoilt(ROWS, (2, 1), NAN)) -> ValueError: y must hold probabilities, got nan in row 2
 LABELLED(y=spoilt(ROWS, (2, 3), INF)) -> ValueError: y must hold rows that sum to 1, got a sum of in
 LABELLED(y=spoilt(ROWS, 6, 0.0)) -> ValueError: y must hold rows that sum to 1, got a sum of 0.0 in
 LABELLED(y=ROWS * 1.001) -> ValueError: y must hold rows that sum to 1, got a sum of 1.001
 COST(z=IMAGE, y=spoilt(IMAGE, (1, 2, 3), 0.5), **AXIS_1) -> ValueError: ... in row (1, 3)
-WEIGHTED(sample_weight=spoilt(WEIGHT, 1, -1.0)) -> ValueError: ... not negative, got -1.0 in row 1
-WEIGHTED(sample_weight=spoilt(WEIGHT, 1, NAN)) -> ValueError: sample_weight must be finite and not
-WEIGHTED(sample_weight=spoilt(WEIGHT, 6, INF)) -> ValueError: sample_weight must be finite and not
-WEIGHTED(sample_weight=0 * WEIGHT) -> ValueError: sample_weight must not be all zero, got 7 zeros
+JUDGE(sample_weight=spoilt(WEIGHT, 1, -1.0)) -> ValueError: ... not negative, got -1.0 in row 1
+WEIGHTED(sample_weight=spoilt(WEIGHT, 1, NAN)) -> ValueError: sample_weight must be finite
+WEIGHTED(sample_weight=spoilt(WEIGHT, 6, -INF)) -> ValueError: sample_weight must be finite
+JUDGE(sample_weight=0 * WEIGHT) -> ValueError: sample_weight must not be all zero, got 7 zeros
+COST(sample_weight=0 * WEIGHT) -> ValueError: the mean is over weights that sum to zero
+COST(sample_weight=[1, -1, 0, 0, 0, 2, -2], weight=None) -> ValueError: the mean is over weights tha
 WEIGHTED(sample_weight=WEIGHT[1:]) -> ValueError: sample_weight must have shape (7,), got (6,)
 WEIGHTED(sample_weight=WEIGHT[:, None]) -> ValueError: sample_weight must have shape (7,), got (7, 1
-COST(weight=[1, 1, -1.0, 1]) -> ValueError: ... and not negative, got -1.0 for class 2
-COST(weight=[1, 1, 1, NAN], y=ROWS) -> ValueError: weight must be finite and not negative, got nan
-COST(weight=[INF, 1, 1, 1], reduction="sum") -> ValueError: weight must be finite and not negative,
+COST(weight=[1, 1, 1, NAN], y=ROWS) -> ValueError: weight must be finite, got nan for class 3
+COST(weight=[-INF, 1, 1, 1], reduction="sum") -> ValueError: weight must be finite, got -inf for c
 COST(weight=[1.0]) -> ValueError: weight must have shape (4,), got (1,)
 STEPS(param=[1.0] * 6) -> TypeError: param must be a numpy.ndarray of float32 or float64, got list
 STEPS(param=np.ones(6, "f2")) -> TypeError: param must be a numpy.ndarray of float32 or float64, go
@@ -151,6 +157,11 @@ Network.fit(validation_data=X) -> TypeError: validation_data must be a pair (X, 
 Network.fit(validation_data=(X,)) -> ValueError: validation_data must be a pair (X, y), got 1 items
 Network.fit(checkpoint_every=3) -> ValueError: checkpoint_every needs a checkpoint, got 3 without
 Network.fit(resume=True) -> ValueError: resume needs a checkpoint, got True without one
+Network.fit(checkpoint="/") -> IsADirectoryError: checkpoint must be a file, got the folder '/'
+Network.fit(checkpoint="/", resume=True) -> IsADirectoryError: checkpoint must be a file
+NETWORK(X=csr_array(X)) -> TypeError: X must be a dense array, got a sparse csr_array: call its toar
+NETWORK(X=map(list, X)) -> TypeError: X must be an array, got map
+softmax(z=csr_array(Z)) -> TypeError: z must be a dense array, got a sparse csr_array: call its toar
 Network.fit(checkpoint=3) -> TypeError: checkpoint must be the path of a file, got 3
 NETWORK(X=X[:, :2]) -> ValueError: X must have 3 columns, one per unit of the first layer, got shape
 NETWORK(X=X[:, [0, 1, 2, 2]]) -> ValueError: X must have 3 columns, one per unit of the first layer
@@ -301,13 +312,17 @@ def arrays_of(entry):
         kind = np.asarray(good).dtype.kind
         if entry.startswith("MLP") or name in written or np.ndim(good) == 0 or kind != "f":
             continue
-        words = f"{name} must be an array of float32, float64 or integers, got dtype"
-        for dtype in NOT_NUMERIC:
+        is_feature = entry.startswith("Network") and name == "X"
+        kinds = "float16, float32, float64, integers or bool"
+        kinds = kinds if is_feature else "float32, float64 or integers"
+        words = f"{name} must be an array of {kinds}, got dtype"
+        for dtype in NOT_NUMERIC[2:] if is_feature else NOT_NUMERIC:
             bad = np.ones(good.shape).astype(dtype)
             yield {name: bad}, TypeError, f"{words} {bad.dtype}"
-        yield {name: Frame(good > 0)}, TypeError, f"{words} bool"
+        if not is_feature:
+            yield {name: Frame(good > 0)}, TypeError, f"{words} bool"
         if "weight" not in name:
-            yield {name: None}, TypeError, f"{words} object"
+            yield {name: None}, TypeError, f"{name} must be an array, got NoneType"
         words = f"{name} must be an array without missing values, got a masked array of dtype float"
         yield {name: np.ma.array(good, mask=True)}, TypeError, words
         yield {name: [[1.0], [1.0, 2.0]]}, ValueError, f"{name} must be an array, got"
@@ -401,8 +416,20 @@ def test_numbers_beyond_float32_are_infinite():
     single, x = np.dtype(np.float32), spoilt(X, (3, 1), 1e300).tolist()
     words = "X must be finite, got inf in row 3"
     assert_refused("Network.fit", single, {"X": x}, ValueError, words)
-    words = "weight must be finite and not negative, got inf for class 0"
+    words = "weight must be finite, got inf for class 0"
     assert_refused("cross_entropy", single, {"weight": [1e300, 1, 1, 1]}, ValueError, words)
+
+
+def test_frames_with_missing_values_are_refused(dtype):
+    net = Network([J, 5, K], dtype=dtype)
+    frame, labels = pandas.DataFrame(X).convert_dtypes(), pandas.Series(Y, dtype="Int64")
+    assert net.loss(frame, labels) == net.loss(X, Y)
+    frame.iloc[3, 1] = labels[4] = None
+    for name, arguments in (("X", (frame, Y)), ("y", (X, labels))):
+        with pytest.raises(
+            TypeError, match=f"^{name} must be an array without missing values, got"
+        ):
+            net.loss(*arguments)
 
 
 @pytest.mark.parametrize("entry", GROUPS["STEPS"])

@@ -65,11 +65,31 @@ def as_array(x: ArrayLike, name: str) -> Array:
     """Return ``x`` as an array of any dtype; an empty list becomes integers."""
     if isinstance(x, np.ndarray):
         return x
+    if hasattr(x, "toarray"):
+        kind = type(x).__name__
+        raise TypeError(f"{name} must be a dense array, got a sparse {kind}: call its toarray()")
+    if hasattr(x, "dtypes") and hasattr(x, "isna"):
+        x = _without_nullables(x, name)
     try:
         array = np.asarray(x)
     except ValueError as error:  # ragged
         raise ValueError(f"{name} must be an array, got {error}") from None
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} must be an array, got {type(x).__name__}")
     return array if array.size or not isinstance(x, list | tuple) else array.astype(INTP)
+
+
+def _without_nullables(x: Any, name: str) -> Any:
+    """Return a pandas frame or series of nullable numbers, which NumPy takes for objects."""
+    kinds = np.ravel(np.array(x.dtypes, object)).tolist()
+    if not all(hasattr(kind, "numpy_dtype") or isinstance(kind, np.dtype) for kind in kinds):
+        return x
+    dtype = np.result_type(*(getattr(kind, "numpy_dtype", kind) for kind in kinds))
+    if dtype.kind not in "biuf" or all(isinstance(kind, np.dtype) for kind in kinds):
+        return x
+    if np.any(x.isna()):
+        raise TypeError(f"{name} must be an array without missing values, got {type(x).__name__}")
+    return x.to_numpy(dtype=dtype)
 
 
 def as_base_array(x: ArrayLike, name: str) -> Array:
@@ -81,15 +101,21 @@ def as_base_array(x: ArrayLike, name: str) -> Array:
     return np.asarray(as_array(x, name))
 
 
-def as_numeric(x: ArrayLike, name: str) -> Array:
-    """Return ``x`` as an array of float32, float64 or integers, of any layout and byte order."""
+def as_numeric(x: ArrayLike, name: str, *, small: bool = False) -> Array:
+    """Return ``x`` as an array of float32, float64 or integers, of any layout and byte order.
+
+    ``small`` allows float16 and bool, too: features and one-hot rows.
+    """
     array = as_base_array(x, name)
     dtype = array.dtype
-    if dtype.kind not in "iu" and dtype.newbyteorder("=") not in UNIT_ROUNDOFF:
-        raise TypeError(
-            f"{name} must be an array of float32, float64 or integers, got dtype {dtype}"
-        )
-    return array
+    if dtype.kind in "iu" or dtype.newbyteorder("=") in UNIT_ROUNDOFF:
+        return array
+    if small and (dtype.kind == "b" or dtype.newbyteorder("=") == np.float16):
+        return array
+    listed = (
+        "float16, float32, float64, integers or bool" if small else "float32, float64 or integers"
+    )
+    raise TypeError(f"{name} must be an array of {listed}, got dtype {dtype}")
 
 
 def float_dtype(x: Array) -> np.dtype[Any]:
@@ -105,13 +131,18 @@ def as_contiguous(x: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def as_float_array(
-    x: ArrayLike, name: str, *, dtype: np.dtype[Any] | None = None, ndim: int | None = None
+    x: ArrayLike,
+    name: str,
+    *,
+    dtype: np.dtype[Any] | None = None,
+    ndim: int | None = None,
+    small: bool = False,
 ) -> Array:
     """Return ``x`` as a plain float array to read; without ``dtype``, integers become float64."""
     if is_plain(x) and (dtype is None or x.dtype is dtype):
         array = x
     else:
-        array = as_numeric(x, name)
+        array = as_numeric(x, name, small=small)
         array = as_contiguous(array, float_dtype(array) if dtype is None else dtype)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must be {ndim}-D, got shape {array.shape}")
@@ -136,7 +167,7 @@ def as_class_rows(
     """
     if dtype is None and has_plain_rows(x, axis):
         return x, x.shape, (1,)
-    array = x if is_plain(x) else as_numeric(x, name)
+    array = x if is_plain(x) else as_numeric(x, name, small=dtype is not None)
     shape = array.shape
     axes = as_axes(axis, array.ndim)
     n_classes = math.prod([shape[q] for q in axes])

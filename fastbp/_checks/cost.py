@@ -52,7 +52,7 @@ def as_batch(
         ignore_index = scalars.as_int(ignore_index, "ignore_index")
     rows, shape, axes = as_rows_of_one_axis(z, "z", axis)
     class_weight = labels.as_class_weight(weight, rows.shape[1], rows.dtype)
-    row_weight = labels.as_sample_weight(sample_weight, arrays.without_axes(shape, axes))
+    row_weight = labels.as_row_weight(sample_weight, arrays.without_axes(shape, axes))
     y = labels.as_labels_or_targets(y, shape, rows.dtype, "y", axes[0], ignore_index)
     is_mean, mean_weight = reduction == "mean", row_weight
     if is_mean:
@@ -61,7 +61,12 @@ def as_batch(
         mean_weight = row_weight = labels.unit_scale(row_weight)
     if y.ndim == 1:
         if ignore_index is not None:
-            row_weight = np.where(y >= 0, row_weight if row_weight.size else 1.0, 0.0)
+            # Kernels leave out what weighs nothing, and take any label there.
+            is_there = y >= 0
+            if is_mean and not is_there.any():
+                raise ValueError("the mean is over no rows: every label is ignore_index")
+            row_weight = np.where(is_there, row_weight if row_weight.size else 1.0, 0.0)
+            y = np.maximum(y, 0)
         class_weight = labels.unit_scale(class_weight) if is_mean else class_weight
         mean_weight = row_weight
         if class_weight.size:

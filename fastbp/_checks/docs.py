@@ -27,8 +27,8 @@ _PARAGRAPHS = {
     axis : int, default -1
         The class axis.""",
     "{label_errors}": """If a label is not from 0 to n_classes - 1; if a target row holds a negative
-        number or NaN, or does not sum to 1 within 8 n_classes unit roundoffs; if there is no
-        class.""",
+        number or NaN, or does not sum to 1 within 8 n_classes 2**-24 and within 1e-5; if there is
+        no class.""",
     "{velocity_step}": """Parameters
     ----------
     param, velocity : ndarray of float32 or float64, of one shape and dtype

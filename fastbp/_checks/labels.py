@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp._checks import arrays
-from fastbp._checks.arrays import FLOAT64, INTP, UNIT_ROUNDOFF, check_shape, without_axes
+from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, UNIT_ROUNDOFF, check_shape, without_axes
 from fastbp._compile import kernel
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ def _mark_ignored(given: Any, n_classes: Any, ignore_index: Any, labels: Any) ->
 
 
 @kernel
-def _first_bad_weight(weight: Any) -> Any:
+def _first_bad_weight(weight: Any, is_signed: Any) -> Any:
     for i in range(weight.shape[0]):
-        if not (weight[i] >= 0 and weight[i] < np.inf):
+        size = abs(weight[i]) if is_signed else weight[i]
+        if not (size >= 0 and size < np.inf):
             return i
     return -1
 
@@ -91,9 +92,9 @@ def as_labels(
         if y.shape == shape and y.ndim == 1 and first_label_outside(y, n_classes) < 0:
             return y
     given = y if type(y) is np.ndarray else arrays.as_base_array(y, name)
+    check_shape(given, shape, name)
     if given.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integer labels, got dtype {given.dtype}")
-    check_shape(given, shape, name)
     bad = -1
     if not np.can_cast(given.dtype, INTP):
         # The conversion to intp would change integers beyond its limits.
@@ -119,15 +120,14 @@ def as_targets(
 ) -> Array:
     """Return target rows (one-hot or probabilities) of ``shape`` as a plain array (n, n_classes).
 
-    The sum of a row may differ from 1 by 8 n_classes unit roundoffs of the coarser of its own dtype
-    and ``dtype``.
+    The sum of a row may differ from 1 by 8 n_classes unit roundoffs of float32, at least by 1e-5:
+    rows that went through float32, JSON or a table of six digits are probabilities, too.
     """
-    array = y if arrays.is_plain(y) else arrays.as_numeric(y, name)
+    array = y if arrays.is_plain(y) else arrays.as_numeric(y, name, small=True)
     check_shape(array, shape, name)
     rows, _, axes = arrays.as_class_rows(array, name, axis, dtype=dtype)
-    given = dtype if array.dtype.kind in "iu" else arrays.float_dtype(array)
-    u = max(UNIT_ROUNDOFF[dtype], UNIT_ROUNDOFF[given])
-    i = int(_first_bad_target(rows, 8 * rows.shape[1] * u))
+    tolerance = max(1e-5, 8 * rows.shape[1] * UNIT_ROUNDOFF[FLOAT32])
+    i = int(_first_bad_target(rows, tolerance))
     if i >= 0:
         row, where = rows[i], _in_row(i, without_axes(shape, axes))
         if np.isnan(row).any() or (row < 0).any():
@@ -150,27 +150,30 @@ def as_labels_or_targets(
     ``shape`` is that of the logits, with the classes along ``axis``.
     """
     y = arrays.as_array(y, name)
+    axis %= len(shape)
+    labels_shape = without_axes(shape, (axis,))
+    if y.ndim not in (len(labels_shape), len(shape)):
+        raise ValueError(f"{name} must have shape {labels_shape} or {shape}, got {y.shape}")
     if y.ndim == len(shape):
+        if y.shape[axis] == 1 != shape[axis]:  # a column of labels
+            raise ValueError(f"{name} must have shape {labels_shape}, got {y.shape}")
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None with target rows, got {ignore_index}")
         return as_targets(y, shape, dtype, name, axis)
-    axis %= len(shape)
-    return as_labels(y, without_axes(shape, (axis,)), shape[axis], name, ignore_index)
+    return as_labels(y, labels_shape, shape[axis], name, ignore_index)
 
 
-def as_sample_weight(sample_weight: ArrayLike | None, shape: Shape) -> Array:
+def as_row_weight(sample_weight: ArrayLike | None, shape: Shape, is_signed: bool = True) -> Array:
     """Return the weights of rows as flat float64; `NO_WEIGHT` for None."""
     if sample_weight is None:
         return NO_WEIGHT
     weight = arrays.as_float_array(sample_weight, "sample_weight", dtype=FLOAT64)
     check_shape(weight, shape, "sample_weight")
     weight = weight.reshape(-1)
-    i = int(_first_bad_weight(weight))
+    i = int(_first_bad_weight(weight, is_signed))
     if i >= 0:
-        where = _in_row(i, shape)
-        raise ValueError(f"sample_weight must be finite and not negative, got {weight[i]}{where}")
-    if weight.size and not weight.any():
-        raise ValueError(f"sample_weight must not be all zero, got {weight.size} zeros")
+        expected = "finite" if is_signed else "finite and not negative"
+        raise ValueError(f"sample_weight must be {expected}, got {weight[i]}{_in_row(i, shape)}")
     return weight
 
 
@@ -180,9 +183,9 @@ def as_class_weight(weight: ArrayLike | None, n_classes: int, dtype: np.dtype[An
         return np.empty(0, dtype)
     array = arrays.as_float_array(weight, "weight", dtype=dtype)
     check_shape(array, (n_classes,), "weight")
-    k = int(_first_bad_weight(array))
+    k = int(_first_bad_weight(array, True))
     if k >= 0:
-        raise ValueError(f"weight must be finite and not negative, got {array[k]} for class {k}")
+        raise ValueError(f"weight must be finite, got {array[k]} for class {k}")
     return array
 
 
@@ -195,5 +198,5 @@ def unit_scale(weight: Array) -> Array:
     if not weight.size:
         return weight
     with np.errstate(under="ignore"):  # negligible beside the largest weight
-        scaled: Array = np.ldexp(weight, -np.frexp(weight.max())[1])
+        scaled: Array = np.ldexp(weight, -np.frexp(abs(weight).max())[1])
     return scaled

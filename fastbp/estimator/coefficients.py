@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp._checks.arrays import check_shape
 from fastbp.estimator.checks import Checked, layer_sizes
 from fastbp.estimator.parameters import ACTIVATIONS, Parameters
 from fastbp.network import Network
@@ -73,10 +74,11 @@ class Coefficients(Parameters):
             arrays = getattr(self, name)
             if len(arrays) != len(views):
                 raise ValueError(f"{name} must hold {len(views)} arrays, got {len(arrays)}")
-            for array, view in zip(arrays, views, strict=True):
+            for q, (array, view) in enumerate(zip(arrays, views, strict=True)):
                 if array is not view:
+                    check_shape(np.asarray(array), view.shape, f"{name}[{q}]")
                     with np.errstate(over="ignore"):
-                        view[:] = np.reshape(array, view.shape)
+                        view[:] = array
         self._network = network
         self.coefs_, self.intercepts_ = list(network.weights), list(network.biases)
         return network

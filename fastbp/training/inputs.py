@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp._checks.arrays import as_float_array, is_plain
-from fastbp._checks.labels import as_labels_or_targets, as_sample_weight, unit_scale
+from fastbp._checks.labels import as_labels_or_targets, as_row_weight, unit_scale
 from fastbp._checks.scalars import as_int, as_positive_int, as_real
 from fastbp.backprop import passes, state
 from fastbp.optimizers import SGD, Adam
@@ -77,7 +77,7 @@ def as_samples(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = 
     """Return rows of ``n_features`` elements."""
     if is_plain(X) and X.dtype is dtype and X.ndim == 2 and X.shape[1] == n_features:
         return X  # the checks below take as long as the forward pass of a row
-    x = as_float_array(X, name, dtype=dtype, ndim=2)
+    x = as_float_array(X, name, dtype=dtype, ndim=2, small=True)
     if x.shape[1] != n_features:
         raise ValueError(
             f"{name} must have {n_features} columns, one per unit of the first layer, got shape "
@@ -100,7 +100,10 @@ def as_data(
         raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
     answers = as_labels_or_targets(y, (len(x), layer_sizes[-1]), dtype, names[1])
     labels, targets = (answers, None) if answers.ndim == 1 else (None, answers)
-    row_weight = unit_scale(as_sample_weight(sample_weight, (len(x),)))
+    row_weight = as_row_weight(sample_weight, (len(x),), is_signed=False)
+    if row_weight.size and not row_weight.any():
+        raise ValueError(f"sample_weight must not be all zero, got {row_weight.size} zeros")
+    row_weight = unit_scale(row_weight)
     return state.make_data(x, labels, targets, row_weight)
 
 
@@ -143,6 +146,13 @@ def check_callback(callback: Any) -> None:
         raise TypeError(f"callback must be callable or None, got {callback!r}")
 
 
+def ends_training(answer: Any) -> bool:
+    """Return whether a callback's answer ends training: True alone does."""
+    if answer is None or isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    raise TypeError(f"callback must return None, True or False, got {answer!r:.80}")
+
+
 def check_checkpoint(path: Any, every: Any, resume: bool) -> int | None:
     """Return ``checkpoint_every``, if the three arguments go together."""
     if path is None:
@@ -155,6 +165,8 @@ def check_checkpoint(path: Any, every: Any, resume: bool) -> int | None:
         return None
     if not isinstance(path, str | bytes | os.PathLike):
         raise TypeError(f"checkpoint must be the path of a file, got {path!r}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"checkpoint must be a file, got the folder {os.fsdecode(path)!r}")
     if not resume and os.path.lexists(path):
         raise FileExistsError(
             f"checkpoint {os.fsdecode(path)!r} is there already: resume=True goes on from it; to "
