@@ -1,6 +1,7 @@
 """Backpropagation with softmax outputs and cross-entropy, as Numba-compiled kernels."""
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 # Before the collector is switched off: it would go over all of Numba's objects afterwards.
@@ -89,10 +90,13 @@ def __getattr__(name: str) -> Any:
         try:
             from fastbp.estimator.classifier import MLPClassifier
         except ImportError as error:
-            raise ImportError(
+            message = (
                 "fastbp.MLPClassifier needs scikit-learn 1.9 or later: "
                 f"pip install 'fastbp[sklearn]' ({error})"
-            ) from error
+            )
+            # hasattr and inspect take no other error; "from fastbp import" would drop its words.
+            is_import = sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap"
+            raise (ImportError if is_import else AttributeError)(message) from error
         return MLPClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -94,15 +94,16 @@ def from_sklearn(classifier: MLPClassifier) -> Network:
     return _make_network(weights, biases, activation, "classifier.coefs_")
 
 
-def to_sklearn(network: Network, classes: ArrayLike | None = None) -> MLPClassifier:
-    """Return a fitted ``MLPClassifier`` with the parameters of a network.
+def to_sklearn(network: Any, classes: ArrayLike | None = None) -> MLPClassifier:
+    """Return a fitted ``MLPClassifier`` of scikit-learn's with the parameters of a network.
 
     Parameters
     ----------
-    network : Network
-        With at least two classes.
+    network : Network or fastbp.MLPClassifier
+        With at least two classes; a classifier is fitted.
     classes : array_like of shape (n_classes,), optional
-        The label of each class, in ascending order; by default 0, 1, 2, ...
+        The label of each class, in ascending order; by default those of the classifier, or
+        0, 1, 2, ...
 
     Returns
     -------
@@ -116,7 +117,9 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> MLPClassif
     ImportError
         If scikit-learn is not installed.
     TypeError
-        If ``network`` is no Network.
+        If ``network`` is neither a Network nor a fastbp.MLPClassifier.
+    sklearn.exceptions.NotFittedError
+        If it is a classifier that has not been fitted.
     ValueError
         If it has a single class, or ``classes`` is of another length, not in ascending order or
         not what scikit-learn takes for labels.
@@ -136,7 +139,9 @@ def to_sklearn(network: Network, classes: ArrayLike | None = None) -> MLPClassif
     """
     neural_network = _needed("sklearn.neural_network", "sklearn")
     preprocessing = _needed("sklearn.preprocessing", "sklearn")
-    _check_network(network)
+    if classes is None:
+        classes = getattr(network, "classes_", None)
+    network = _as_network(network)
     n_features, *hidden, n_classes = network.layer_sizes
     if n_classes < 2:
         raise ValueError("network must have at least 2 classes for scikit-learn, got 1")
@@ -199,8 +204,9 @@ def from_torch(module: Sequential) -> Network:
     TypeError
         If ``module`` is no Sequential, or its parameters are neither float32 nor float64.
     ValueError
-        If its modules are others, or in another order, if the activations differ, or if a layer
-        takes another number of units than the one below gives.
+        If its modules are others, or in another order, if the activations differ, if a layer
+        takes another number of units than the one below gives, or if hooks, pruning, weight or
+        spectral norm change what a module computes.
 
     Notes
     -----
@@ -219,10 +225,14 @@ def from_torch(module: Sequential) -> Network:
         if last.dim not in (-1, 1):
             raise ValueError(f"{name} must be over the last dimension, -1 or 1, got {last!r}")
     layers, between = named[::2], named[1::2]
-    for name, layer in layers:
-        if type(layer) is not nn.Linear:
-            raise ValueError(f"{name} must be a Linear, got {type(layer).__name__}")
-    activations = [_activation_of(nn, *pair) for pair in between]
+    activations = []
+    for place, (name, part) in enumerate(named):
+        if place % 2:
+            activations.append(_activation_of(nn, name, part))
+        elif not (type(part) is nn.Linear or hasattr(part, "parametrizations")):
+            raise ValueError(f"{name} must be a Linear, got {type(part).__name__}")
+        _refuse_changes(name, part)
+    _refuse_changes("module", module)
     if len(layers) == len(between):
         raise ValueError(
             "module must end with a Linear, or a Softmax or LogSoftmax after it, got "
@@ -249,12 +259,13 @@ def from_torch(module: Sequential) -> Network:
     return _make_network(weights, biases, activations[0] if activations else "sigmoid", "module")
 
 
-def to_torch(network: Network) -> Sequential:
+def to_torch(network: Any) -> Sequential:
     """Return a ``torch.nn.Sequential`` with the parameters of a network.
 
     Parameters
     ----------
-    network : Network
+    network : Network or fitted fastbp.MLPClassifier
+        Output k belongs to ``classes_[k]``; of two classes there are two outputs, too.
 
     Returns
     -------
@@ -268,7 +279,7 @@ def to_torch(network: Network) -> Sequential:
     ImportError
         If PyTorch is not installed.
     TypeError
-        If ``network`` is no Network.
+        If ``network`` is neither a Network nor a fastbp.MLPClassifier.
 
     Notes
     -----
@@ -278,7 +289,7 @@ def to_torch(network: Network) -> Sequential:
         torch.softmax(module(X), dim=-1)        # net.predict_proba(X)
     """
     torch = _needed("torch", "torch")
-    _check_network(network)
+    network = _as_network(network)
     activation = getattr(torch.nn, _TORCH_NAMES[network.activation])
     parts: list[Any] = []
     for w, b in zip(network.weights, network.biases, strict=True):
@@ -304,9 +315,15 @@ def _needed(module: str, extra: str) -> Any:
         ) from error
 
 
-def _check_network(network: Network) -> None:
+def _as_network(network: Any) -> Network:
+    """Return a network, or that of a fitted classifier."""
+    if hasattr(type(network), "network_"):
+        _needed("sklearn.utils.validation", "sklearn").check_is_fitted(network)
+        network = network.network_
     if not isinstance(network, Network):
-        raise TypeError(f"network must be a fastbp.Network, got {type(network).__name__}")
+        got = f"{type(network).__module__}.{type(network).__qualname__}"
+        raise TypeError(f"network must be a fastbp.Network or fastbp.MLPClassifier, got {got}")
+    return network
 
 
 def _make_network(
@@ -327,6 +344,28 @@ def _activation_of(nn: Any, name: str, part: Any) -> str:
         if type(part) is getattr(nn, theirs):
             return ours
     raise ValueError(f"{name} must be a Sigmoid, Tanh, ReLU or Identity, got {type(part).__name__}")
+
+
+def _refuse_changes(name: str, part: Any) -> None:
+    """Raise if a module computes its weights anew at each call, or something else than its class.
+
+    Its parameters are not, or not yet, those that it uses.
+    """
+    hooks = [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]
+    if hasattr(part, "parametrizations"):
+        first = f"torch.nn.utils.parametrize.remove_parametrizations({name}, 'weight')"
+    elif hasattr(part, "weight_mask") or hasattr(part, "bias_mask"):
+        first = f"torch.nn.utils.prune.remove({name}, 'weight')"
+    elif any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in hooks):
+        kind = "weight" if hasattr(part, "weight_g") else "spectral"
+        first = f"torch.nn.utils.remove_{kind}_norm({name})"
+    elif hooks:
+        first = "remove() of each hook's handle"
+    elif "forward" in vars(part):
+        raise ValueError(f"{name} must have the forward of its class, got one of its own")
+    else:
+        return
+    raise ValueError(f"{name} must compute what its parameters say, got one changed: {first} first")
 
 
 def _bias_of(layer: Linear, w: Array) -> Array:

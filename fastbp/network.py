@@ -106,11 +106,12 @@ class Network:
         dtype: np.dtype[Any],
         seed: int,
         with_second_moment: bool = False,
+        n_fixed: int = 0,
     ) -> None:
-        """Make a network whose parameters and optimizer state are zeros."""
+        """Make a network whose parameters are zeros; the first ``n_fixed`` logits stay so."""
         self.layer_sizes, self.activation, self.dtype = layer_sizes, activation, dtype
-        self.seed, self._epoch = seed, 0
-        self._plan = plan = layout.make_plan(layer_sizes, activation)
+        self.seed, self._epoch, self._n_fixed = seed, 0, n_fixed
+        self._plan = plan = layout.make_plan(layer_sizes, activation, n_fixed)
         self._learner = Learner(plan, dtype, with_second_moment)
         self._parameters = self._learner.parameters
         self._weights = layout.weight_views(plan, self._parameters)
@@ -135,6 +136,7 @@ class Network:
         return {
             **metadata._asdict(),
             "dtype": self.dtype.name,
+            "n_fixed": self._n_fixed,
             "parameters": parameters,
             "velocity": self._plain(optimizer_state.velocity),
             "second_moment": self._plain(optimizer_state.second_moment),
@@ -143,7 +145,8 @@ class Network:
     def __setstate__(self, content: dict[str, Any]) -> None:
         """Rebuild the network, whose views share one vector."""
         kind = content["layer_sizes"], content["activation"], as_float_dtype(content["dtype"])
-        self._allocate(*kind, content["seed"], with_second_moment=len(content["second_moment"]) > 0)
+        is_adam = len(content["second_moment"]) > 0
+        self._allocate(*kind, content["seed"], is_adam, content["n_fixed"])
         self._epoch = content["epoch"]
         self._parameters[:] = content["parameters"]
         velocity, second_moment, n_updates = self._learner.optimizer_state
@@ -205,11 +208,11 @@ class Network:
         return network
 
     @classmethod
-    def _of_file(cls, file: network_file.NetworkFile) -> Self:
+    def _of_file(cls, file: network_file.NetworkFile, n_fixed: int = 0) -> Self:
         """Make the network of an open file; it is valid once the file is finished."""
         network, metadata = cls.__new__(cls), file.metadata
         kind = metadata.layer_sizes, metadata.activation, metadata.dtype, metadata.seed
-        network._allocate(*kind, file.has_second_moment)
+        network._allocate(*kind, file.has_second_moment, n_fixed)
         network._epoch = metadata.epoch
         file.take_network(network._parameters, network._learner.optimizer_state)
         return network
@@ -304,8 +307,7 @@ class Network:
         Parameters
         ----------
         X : array_like of shape (n, n_features)
-            Finite numbers, float16 and bool among them; converted to the network's dtype, not
-            copied if already right.
+            Finite numbers or bool; converted to the network's dtype, not copied if already right.
         y : array_like of shape (n,) or (n, n_classes)
             Labels (integers from 0 on), or rows of probabilities.
         epochs, batch_size : int
@@ -331,8 +333,7 @@ class Network:
             Show a tqdm bar if tqdm is installed, or else a line per epoch on stderr.
         callback : callable, optional
             Called after each epoch as ``callback(network, epoch, entry)``; ``entry`` is a dict of
-            the epoch's values, named as in `History`.  Training ends if it returns True; else it
-            returns None or False.
+            the epoch's values, named as in `History`.  True ends training, None or False does not.
         checkpoint : path-like, optional
             New file for the state of the run: saved at the beginning, after every
             ``checkpoint_every`` steps, and when the call ends, be it by Ctrl-C or an error.
@@ -373,8 +374,7 @@ class Network:
         step takes no longer, and in the first call after compilation.  The parameters are those
         after the last step; the interrupted epoch does not count.
 
-        Hidden activations and errors below 2^-60 in magnitude (float64: 2^-500) count as zero:
-        their products would be subnormal, and slow.
+        Activations and errors below 2^-60 (float64: 2^-500) count as 0: products would be slow.
 
         Examples
         --------
@@ -428,9 +428,7 @@ class Network:
 
     def _logits(self, X: ArrayLike, n_threads: int | None) -> Array:
         x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
-        if n_threads is not None:
-            n_threads = inputs.as_n_threads(n_threads)
-        return self._predictor.logits(x, n_threads)
+        return self._predictor.logits(x, inputs.as_n_threads(n_threads))
 
     def _data(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> state.Data:
         return inputs.as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
@@ -460,10 +458,6 @@ class Network:
         """Return the most probable class of each row, the first of equals.
 
         Parameters and exceptions are those of `logits`; infinite and NaN logits are a ValueError.
-
-        Returns
-        -------
-        ndarray of intp, shape (n,)
         """
         return predict.largest(self._logits(X, n_threads))
 
@@ -527,12 +521,10 @@ class Network:
             BP3  dC/db^l   = mean over the rows of delta^l
             BP4  dC/dW^l   = a^(l-1)T delta^l / n
 
-        Parameters and exceptions are those of `loss`.  It takes memory for the activations of all
-        rows.
+        Parameters and exceptions are those of `loss`.  It takes memory for all rows' activations.
 
-        To check it by finite differences, make the network with ``dtype="float64"`` and step by
-        about 1e-5: ``(C(w + h) - C(w - h)) / 2h`` then agrees to some 9 digits.  In float32 the
-        loss itself is known to 7 digits, and the quotient to 2 or 3.
+        A check by finite differences needs ``dtype="float64"``: with h = 1e-5,
+        ``(C(w + h) - C(w - h)) / 2h`` agrees to some 9 digits.  In float32 it is 2 or 3.
 
         Returns
         -------

@@ -159,14 +159,14 @@ class Inputs:
             y[self.rng.integers(len(y)), 0] = bad
         return self.dressed(y), y
 
-    def weights(self, n, may_be_zero):
+    def weights(self, n, may_be_zero, bad=(-1.0, np.nan, np.inf)):
         """Weights or None, as they are passed and as they are."""
         if self.one_in(2):
             return None, None
         shape = (n, 1) if self.refuse("shape", 25) else n
         w = self.rng.exponential(size=shape) * (self.rng.random() < 0.9)
         if w.size and self.refuse("weight", 20):
-            w[self.rng.integers(len(w))] = self.choose(-1.0, np.nan, np.inf)
+            w[self.rng.integers(len(w))] = self.choose(*bad)
         elif w.size and not w.any() and not may_be_zero:
             self.refused = "weight"
         return self.dressed(w), w
@@ -276,7 +276,7 @@ def cost_options(take, n, n_classes):
         options["label_smoothing"] = take.option((0, 0.0, 0.25, 1, 1.0))
     plain = dict(options)
     for name, size in (("weight", n_classes), ("sample_weight", n)):
-        options[name], plain[name] = take.weights(size, name == "weight")
+        options[name], plain[name] = take.weights(size, True, (np.nan, np.inf, -np.inf))
     if n == 0 and str(options["reduction"]) == "mean":
         take.refused = take.refused or "no rows"
     return options, plain

@@ -30,7 +30,7 @@ FLOORS = {
 
 # Inside a room, from the bottom to the top: a file imports files before it.
 ORDER = {
-    "_compile": "library pipeline cache options",
+    "_compile": "arguments library pipeline cache options",
     "_simd": (
         "vector intrinsics conversion memory arithmetic reductions transpose atomics tile "
         "update_tile"

@@ -277,9 +277,28 @@ def test_refuses_all_but_a_network(name):
     if name == "to_torch":
         pytest.importorskip("torch", reason="converts to torch, which is not installed")
     for other in (None, [2, 2], MLPClassifier()):
-        kind = type(other).__name__
-        with pytest.raises(TypeError, match=f"network must be a fastbp.Network, got {kind}"):
+        message = f"must be a fastbp.Network or fastbp.MLPClassifier, got .*{type(other).__name__}"
+        with pytest.raises(TypeError, match=message):
             getattr(convert, name)(other)
+    with pytest.raises(NotFittedError):
+        getattr(convert, name)(fastbp.MLPClassifier())
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("labels", [["no", "yes"], ["a", "b", "c"]])
+def test_from_a_classifier_on(labels, dtype):
+    X, y = rows(dtype, len(labels))
+    ours = fastbp.MLPClassifier((5,), max_iter=3, random_state=0).fit(X, np.array(labels)[y])
+    theirs = convert.to_sklearn(ours)
+    assert theirs.classes_.tolist() == labels
+    assert_same_arrays(parameters(theirs), parameters(ours))
+    np.testing.assert_array_equal(theirs.predict(X), ours.predict(X))
+    expected = ours.network_.predict_proba(X)
+    np.testing.assert_array_equal(ours.predict_proba(X), expected)
+    torch = pytest.importorskip("torch", reason="converts to torch, which is not installed")
+    found = torch.softmax(convert.to_torch(ours)(torch.from_numpy(X)), dim=-1)
+    assert_same_probabilities(found.detach().numpy(), expected, ours.network_, X)
 
 
 # There and back
@@ -423,6 +442,11 @@ def bad_modules(nn, torch):
             ValueError,
             "module[2] must be a Linear, got Dropout",
         ),
+        (
+            nn.Sequential(linear(2, 3), nn.BatchNorm1d(3), relu(), linear(3, 2)),
+            ValueError,
+            "module[1] must be a Sigmoid, Tanh, ReLU or Identity, got BatchNorm1d",
+        ),
         (nn.Sequential(Other(2, 2)), ValueError, "module[0] must be a Linear, got Other"),
         (nn.Sequential(nn.LazyLinear(2)), ValueError, "must be a Linear, got LazyLinear"),
         (nn.Sequential(deep), ValueError, "module[0] must be a Linear, got Sequential"),
@@ -457,6 +481,72 @@ def bad_modules(nn, torch):
             "module must be of float32 or of float64, got torch.float32 and torch.float64",
         ),
     ]
+
+
+# What changes a Linear, what undoes that, and the words of the message
+CHANGED = {
+    "pruned": (
+        lambda utils, part: utils.prune.random_unstructured(part, "weight", amount=0.5),
+        lambda utils, part: utils.prune.remove(part, "weight"),
+        "torch.nn.utils.prune.remove(module[2], 'weight') first",
+    ),
+    "weight norm": (
+        lambda utils, part: utils.weight_norm(part),
+        lambda utils, part: utils.remove_weight_norm(part),
+        "torch.nn.utils.remove_weight_norm(module[2]) first",
+    ),
+    "spectral norm": (
+        lambda utils, part: utils.spectral_norm(part),
+        lambda utils, part: utils.remove_spectral_norm(part),
+        "torch.nn.utils.remove_spectral_norm(module[2]) first",
+    ),
+    "parametrization": (
+        lambda utils, part: utils.parametrizations.weight_norm(part),
+        lambda utils, part: utils.parametrize.remove_parametrizations(part, "weight"),
+        "torch.nn.utils.parametrize.remove_parametrizations(module[2], 'weight') first",
+    ),
+    "hook": (
+        lambda utils, part: part.register_forward_hook(lambda module, x, z: 2 * z),
+        lambda utils, part: part._forward_hooks.clear(),
+        "remove() of each hook's handle first",
+    ),
+    "pre-hook": (
+        lambda utils, part: part.register_forward_pre_hook(lambda module, x: (2 * x[0],)),
+        lambda utils, part: part._forward_pre_hooks.clear(),
+        "remove() of each hook's handle first",
+    ),
+    "its own forward": (
+        lambda utils, part: setattr(part, "forward", lambda x: x),
+        lambda utils, part: delattr(part, "forward"),
+        "module[2] must have the forward of its class, got one of its own",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.* is deprecated")
+@pytest.mark.parametrize("case", CHANGED)
+def test_refuses_modules_whose_weights_are_not_those_that_they_use(case, torch):
+    change, undo, words = CHANGED[case]
+    import torch.nn.utils.parametrizations
+    import torch.nn.utils.parametrize
+    import torch.nn.utils.prune
+
+    nn = torch.nn
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    change(nn.utils, module[2])
+    # a step later, weights that were computed before are out of date
+    module(torch.ones(1, 3)).sum().backward()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.25
+    with pytest.raises(ValueError, match=re.escape(words)):
+        convert.from_torch(module)
+    module(torch.ones(1, 3))
+    undo(nn.utils, module[2])
+    net, X = convert.from_torch(module), np.ones((1, 3), np.float32)
+    expected = torch.softmax(module(torch.from_numpy(X)), -1).detach().numpy()
+    assert_same_probabilities(net.predict_proba(X), expected, net, X)
 
 
 def test_refuses_other_modules(torch):

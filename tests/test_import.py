@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-import fastbp
-
 MODULES = """
 import json, sys
 import numba, numpy
@@ -36,8 +34,34 @@ def test_import_loads_only_numba_numpy_and_the_standard_library():
     assert compilations == 0
 
 
-def test_what_needs_scikit_learn_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fastbp.estimator.classifier", None)
-    message = r"^fastbp.MLPClassifier needs scikit-learn 1.9 or later: pip install 'fastbp\[sklearn"
-    with pytest.raises(ImportError, match=message):
-        fastbp.MLPClassifier  # noqa: B018
+MISSING = """
+import sys
+sys.modules[{missing!r}] = None
+import inspect, pydoc
+from unittest import mock
+import fastbp
+from fastbp import Network
+assert sys.modules.get("sklearn") is None or {missing!r} != "sklearn"
+for import_it in ("fastbp.MLPClassifier", "from fastbp import MLPClassifier"):
+    try:
+        exec(import_it)
+    except (AttributeError, ImportError) as error:
+        print(error)
+assert not hasattr(fastbp, "MLPClassifier")
+assert getattr(fastbp, "MLPClassifier", 3) == 3
+assert "Network" in dict(inspect.getmembers(fastbp))
+assert "softmax" in pydoc.render_doc(fastbp)
+assert mock.create_autospec(fastbp).softmax
+"""
+
+
+@pytest.mark.parametrize("missing", ["sklearn", "sklearn.callback"])
+def test_says_that_scikit_learn_is_missing_or_old(missing):
+    command = [sys.executable, "-c", MISSING.format(missing=missing)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    messages = done.stdout.splitlines()
+    assert len(messages) == 2
+    for message in messages:
+        assert message.startswith("fastbp.MLPClassifier needs scikit-learn 1.9 or later: ")
+        assert "pip install 'fastbp[sklearn]'" in message

@@ -48,7 +48,7 @@ APPLY = {
 REGRESSION = "of MLPRegressor, which has no softmax"
 MULTILABEL = "of sigmoid outputs: a softmax gives one label a row, and such a y is refused"
 LEFT_OUT = {
-    "test_fit": "sets private arrays up by hand, for one output unit where fastbp has two",
+    "test_fit": "sets private arrays up by hand",
     "test_gradient": "calls a private method; test_reference.py and test_network.py test gradients",
     "test_lbfgs_regression": REGRESSION,
     "test_lbfgs_regression_maxfun": REGRESSION,

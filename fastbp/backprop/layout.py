@@ -31,7 +31,8 @@ class Layer(NamedTuple):
 
     Weights and biases start at ``weight_at`` and ``bias_at`` of the flat vector.  In a workspace
     for ``capacity`` rows, the units of a hidden layer start at ``capacity * unit_at``, one row
-    every ``row_stride`` elements.  ``activation`` is an index of ``ACTIVATIONS``.
+    every ``row_stride`` elements.  ``activation`` is an index of ``ACTIVATIONS``.  The weights and
+    biases of the first ``n_fixed`` units stay what they are: zeros, as a rule.
     """
 
     units: int
@@ -40,17 +41,18 @@ class Layer(NamedTuple):
     weight_at: int
     bias_at: int
     activation: int
+    n_fixed: int
 
 
 # Places of a layer's fields in its row of the table
-UNITS, ROW_STRIDE, UNIT_AT, WEIGHT_AT, BIAS_AT, ACTIVATION = range(6)
-N_FIELDS = 6
+UNITS, ROW_STRIDE, UNIT_AT, WEIGHT_AT, BIAS_AT, ACTIVATION, N_FIXED = range(7)
+N_FIELDS = 7
 
 
 class Plan(NamedTuple):
     """Where the layers l = 0..L of a network lie; layer 0 is the input.
 
-    Row l of ``table`` (L+1, 6), which compiled code reads, is a `Layer`.
+    Row l of ``table`` (L+1, 7), which compiled code reads, is a `Layer`.
     """
 
     table: IndexArray
@@ -64,10 +66,10 @@ class Plan(NamedTuple):
         return [int(n) for n in self.table[:, UNITS]]
 
 
-def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
+def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid", n_fixed: int = 0) -> Plan:
     """Lay the layers of ``layer_sizes`` out: all weights, then all biases.
 
-    ``activation`` is that of the hidden layers.
+    ``activation`` is that of the hidden layers; ``n_fixed`` units of the last one are fixed.
     """
     n_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(layer_sizes))
     # Everything is counted in bytes of intp, and more than once.
@@ -83,7 +85,8 @@ def make_plan(layer_sizes: Sequence[int], activation: str = "sigmoid") -> Plan:
         is_last = number == len(layer_sizes) - 1
         row_stride = units if is_last else (-(-units // LINE) | 1) * LINE
         kind = ACTIVATIONS.index("identity" if is_last or number == 0 else activation)
-        layers.append(Layer(units, row_stride, unit_at, weight_at, bias_at, kind))
+        place = units, row_stride, unit_at, weight_at, bias_at
+        layers.append(Layer(*place, kind, n_fixed if is_last else 0))
         if number > 0:
             weight_at += layer_sizes[number - 1] * units
             bias_at += units

@@ -129,7 +129,8 @@ def _first_phase(net, data, batch, rows, work, units, scratch):
     for l in range(1, net.n_layers):
         forward(net, units, l, rows, scratch)
     weight = batch_weight(data.row_weight, batch, scratch)
-    output_error(work, rows, 1.0 / weight if weight > 0.0 else 0.0)
+    scale = 1.0 / weight if weight > 0.0 else 0.0
+    output_error(work, rows, scale, layer_of(net, net.n_layers - 1).n_fixed)
     mark_correct_rows(work.z, work.labels, work.targets, work.row_weight, rows, work.correct)
     for l in range(net.n_layers - 2, 0, -1):
         hidden_error(net, units, l, rows, scratch)

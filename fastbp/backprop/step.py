@@ -33,6 +33,7 @@ from fastbp.backprop.layout import (
     ACTIVATION,
     BIAS_AT,
     N_FIELDS,
+    N_FIXED,
     ROW_STRIDE,
     UNIT_AT,
     UNITS,
@@ -113,6 +114,7 @@ def layer_of(net, l):
         at(fields, WEIGHT_AT),
         at(fields, BIAS_AT),
         at(fields, ACTIVATION),
+        at(fields, N_FIXED),
     )
 
 
@@ -194,10 +196,11 @@ def forward(net, units, l, rows, scratch):
 
 
 @inlined
-def output_error(work, rows, scale):  # BP1
+def output_error(work, rows, scale, n_fixed):  # BP1
     """delta^L = s w (a^L - y), where w is the row's weight and s = 1 / (sum of weights).
 
-    The softmax a^L and the loss -ln a^L_y come from the logits in the same pass.
+    The softmax a^L and the loss -ln a^L_y come from the logits in the same pass.  The error of
+    fixed units is 0: nothing changes them.
     """
     first, last = rows.first, rows.first + rows.n
     z, loss, delta = work.z[first:last], work.loss[first:last], work.delta_out[first:last]
@@ -211,6 +214,10 @@ def output_error(work, rows, scale):  # BP1
         delta_q = load_masked(start, q, n - q, 0.0)
         delta_q = without_tiny(delta_q, constant_for(start, TINY_32, TINY_64))
         store_masked(start, q, delta_q, n - q)
+    if n_fixed > 0:
+        for i in range(rows.n):
+            for k in range(n_fixed):
+                put(row(delta, i), k, 0.0)
 
 
 @inlined

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 
@@ -25,19 +24,10 @@ class CallbackTasks:
             "X": X,
             "y": y,
             "metadata": metadata,
-            "reconstruction_attributes": self._fitted_attributes,
+            "reconstruction_attributes": estimator._fitted_attributes,
         }
         self.n_ended = 0
         self.is_open = False
-
-    def _fitted_attributes(self) -> dict[str, Any]:
-        """Return what a copy of the estimator needs to predict as it would now."""
-        network = copy.copy(self._arguments["estimator"]._network)
-        return {
-            "_network": network,
-            "coefs_": list(network.weights),
-            "intercepts_": list(network.biases),
-        }
 
     def begin(self) -> None:
         """Tell the callbacks that a task begins."""

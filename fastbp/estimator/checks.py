@@ -68,7 +68,7 @@ def check_fit(
     sizes = [X.shape[1], *hidden, len(classes)]
     random_state = check_random_state(estimator.random_state)
     if not is_first:
-        _check_coefficients(estimator, sizes)
+        _check_sizes(estimator, sizes)
     if estimator.solver != "lbfgs":
         check_epsilon(new_schedule(estimator).options(estimator.alpha), X.dtype)
         if estimator.early_stopping and held_out is None:
@@ -91,8 +91,29 @@ def _check_parameters(estimator: Any, incremental: bool) -> None:
     as_real(estimator.alpha, "alpha", 0.0)
 
 
-def _check_coefficients(estimator: Any, sizes: list[int]) -> None:
-    if sizes != (earlier := layer_sizes(estimator.coefs_)):
+def check_coefficients(estimator: Any) -> None:
+    """Raise unless ``coefs_`` and ``intercepts_`` make a network for the features and classes."""
+    coefs, intercepts = estimator.coefs_, estimator.intercepts_
+    if len(intercepts) != len(coefs):
+        raise ValueError(f"intercepts_ must hold {len(coefs)} arrays, got {len(intercepts)}")
+    fan_in, last = estimator.n_features_in_, len(coefs) - 1
+    for l, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        shape = np.shape(w)
+        is_free = l < last and len(shape) == 2
+        units = shape[1] if is_free else estimator.n_outputs_ if l == last else np.size(b)
+        for name, found, expected in (
+            (f"coefs_[{l}]", shape, (fan_in, units)),
+            (f"intercepts_[{l}]", np.shape(b), (units,)),
+        ):
+            if found != expected:
+                raise ValueError(f"{name} must have shape {expected}, got {found}")
+        fan_in = units
+
+
+def _check_sizes(estimator: Any, sizes: list[int]) -> None:
+    check_coefficients(estimator)
+    earlier = [*layer_sizes(estimator.coefs_)[:-1], len(estimator.classes_)]
+    if sizes != earlier:
         raise ValueError(
             "hidden_layer_sizes must be as in the first call, whose layers have the sizes "
             f"{earlier}, got {sizes}"

@@ -42,17 +42,17 @@ def _is_stochastic(estimator: MLPClassifier) -> bool:
 class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # type: ignore[misc]
     """Multi-layer perceptron classifier, with the parameters of scikit-learn's.
 
-    Hidden layers apply ``activation``, the output layer the softmax, for two classes as for any
-    other number; training minimises the cross-entropy plus ``0.5 alpha ||W||^2 / n``, n being the
-    rows of a batch.  With three or more classes and the same ``random_state`` it starts from the
-    weights, goes through the rows in the order and stops by the rules of
-    ``sklearn.neural_network.MLPClassifier``, and so ends at the same coefficients but for rounding.
+    Hidden layers apply ``activation``, the output layer the softmax; training minimises the
+    cross-entropy plus ``0.5 alpha ||W||^2 / n``, n being the rows of a batch.  With the same
+    parameters and ``random_state`` it starts from the weights, goes through the rows in the order
+    and stops by the rules of ``sklearn.neural_network.MLPClassifier``, and so ends at the same
+    coefficients but for rounding.
 
     Parameters
     ----------
     hidden_layer_sizes : array-like of int, default=(100,)
         Units per hidden layer; ``()`` for none: multinomial logistic regression.
-    activation : {"identity", "logistic", "tanh", "relu"}, default="logistic"
+    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
         Of the hidden layers.
     solver : {"lbfgs", "sgd", "adam"}, default="adam"
         "sgd": gradient descent with momentum. "lbfgs": SciPy's quasi-Newton method on all rows at
@@ -65,7 +65,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         Of "sgd". "invscaling": ``learning_rate_init / (t + 1) ** power_t`` after t rows.
         "adaptive": divided by 5 whenever ``n_iter_no_change`` epochs have brought less than
         ``tol``.
-    learning_rate_init : float, default=0.01
+    learning_rate_init : float, default=0.001
         The first learning rate.
     power_t : float, default=0.5
         Exponent of "invscaling".
@@ -119,14 +119,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         Epochs of the last call; rows seen in all epochs.
     n_layers_, n_outputs_, n_features_in_ : int
     out_activation_ : str
-        "softmax".
+        "softmax"; "logistic" of two classes.
+    network_ : Network
+        The classifier's network, for all that networks can do; class k is ``classes_[k]``.
     feature_names_in_ : ndarray of str
         If X has names of columns.
 
     Notes
     -----
-    With two classes scikit-learn has one output unit, whose logistic function is the probability
-    of the second class; here there are two.
+    Two classes have one output unit, as in scikit-learn: its logistic function is the probability
+    of the second class.  It is computed as the softmax of the logits 0 and z.
 
     Rows of a sparse X are made dense as their batch comes up, never all at once.
 
@@ -137,7 +139,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     >>> from fastbp import MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
-    >>> classifier = MLPClassifier(random_state=0).fit(X_train, y_train)
+    >>> classifier = MLPClassifier(learning_rate_init=0.01, random_state=0).fit(X_train, y_train)
     >>> classifier.score(X_test, y_test) > 0.96
     True
     """
@@ -289,14 +291,11 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     def decision_function(self, X: Any) -> Array:
         """Return the logits z, shape (n_samples, n_classes), infinite and NaN ones, too.
 
-        Of two classes, the difference, shape (n_samples,): above 0 for the second.  X and errors
-        are those of `predict`.
+        Of two classes, that of the second, shape (n_samples,).  X and errors are those of
+        `predict`.
         """
         z = self._checked_logits(X)
-        if z.shape[1] != 2:
-            return z
-        with np.errstate(all="ignore"):  # too large a difference is infinite
-            return z[:, 1] - z[:, 0]
+        return z[:, 1] if z.shape[1] == 2 else z
 
     def _checked_logits(self, X: Any) -> Array:
         check_is_fitted(self)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp._checks.arrays import check_shape
-from fastbp.estimator.checks import Checked, layer_sizes
+from fastbp.estimator.checks import Checked, check_coefficients, layer_sizes
 from fastbp.estimator.parameters import ACTIVATIONS, Parameters
 from fastbp.network import Network
 from fastbp.training.random import glorot_bound
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 # Sparse rows to make dense at a time
 _DENSE_ROWS = 1024
+
+
+def views_of(network: Network) -> dict[str, Any]:
+    """Return a network and its parameters as scikit-learn has them, by the attributes' names."""
+    coefs, intercepts = list(network.weights), list(network.biases)
+    if network.layer_sizes[-1] == 2:
+        coefs[-1], intercepts[-1] = coefs[-1][:, 1:], intercepts[-1][1:]
+    views = coefs.copy(), intercepts.copy()
+    return {"_network": network, "coefs_": coefs, "intercepts_": intercepts, "_views": views}
+
+
+def _n_outputs(n_classes: int) -> int:
+    """Count the output units: of two classes, scikit-learn has one."""
+    return 1 if n_classes == 2 else n_classes
 
 
 class Coefficients(Parameters):
@@ -33,6 +47,8 @@ class Coefficients(Parameters):
     validation_loss_curve_: Any
     best_loss_: Any
     best_validation_score_: Any
+    _network: Network
+    _views: tuple[list[Array], list[Array]]
 
     def _begin(self, checked: Checked) -> Network:
         """Have a network ready: a new one, or that of the last call."""
@@ -44,51 +60,70 @@ class Coefficients(Parameters):
 
     def _initialize(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
         """Begin anew, from random weights: those of scikit-learn, drawn in the same order."""
-        self._network = Network(sizes, activation=ACTIVATIONS[self.activation], dtype=dtype)
+        self._take(self._new_network(sizes, dtype))
         factor = 2.0 if self.activation == "logistic" else 6.0
-        for w, b in zip(self._network.weights, self._network.biases, strict=True):
+        for w, b in zip(self.coefs_, self.intercepts_, strict=True):
             bound = glorot_bound(w, factor)
             w[:] = self._random_state.uniform(-bound, bound, w.shape)
             b[:] = self._random_state.uniform(-bound, bound, b.shape)
-        self.coefs_ = list(self._network.weights)
-        self.intercepts_ = list(self._network.biases)
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
-        self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
-        self.out_activation_ = "softmax"
         self.loss_curve_ = []
         self.best_loss_ = self.best_validation_score_ = None
         self.validation_scores_ = self.validation_loss_curve_ = None
 
+    def _new_network(self, sizes: list[int], dtype: np.dtype[Any]) -> Network:
+        """Make a network with logits 0 and z where there is one output unit for two classes."""
+        n_fixed = sizes[-1] - _n_outputs(sizes[-1])
+        network = Network.__new__(Network)
+        network._allocate(tuple(sizes), ACTIVATIONS[self.activation], dtype, 0, n_fixed=n_fixed)
+        return network
+
+    def _take(self, network: Network) -> None:
+        """Have a network, and show its parameters as scikit-learn has them."""
+        n_classes = network.layer_sizes[-1]
+        self.n_layers_, self.n_outputs_ = len(network.layer_sizes), _n_outputs(n_classes)
+        self.out_activation_ = "logistic" if n_classes == 2 else "softmax"
+        self.__dict__.update(views_of(network))
+
     def _synced_network(self) -> Network:
         """The network, after it has taken over arrays that were put into ``coefs_``."""
-        network = getattr(self, "_network", None)
-        sizes = layer_sizes(self.coefs_)
-        activation = ACTIVATIONS[self.activation]
-        if (
-            network is None
-            or list(network.layer_sizes) != sizes
-            or network.activation != activation
-        ):
-            network = Network(sizes, activation=activation, dtype=self.coefs_[0].dtype)
-        for name, views in (("coefs_", network.weights), ("intercepts_", network.biases)):
-            arrays = getattr(self, name)
-            if len(arrays) != len(views):
-                raise ValueError(f"{name} must hold {len(views)} arrays, got {len(arrays)}")
-            for q, (array, view) in enumerate(zip(arrays, views, strict=True)):
+        check_coefficients(self)
+        given = self.coefs_, self.intercepts_
+        sizes = [*layer_sizes(self.coefs_)[:-1], len(self.classes_)]
+        network = self._network
+        is_same = list(network.layer_sizes) == sizes
+        if not is_same or network.activation != ACTIVATIONS[self.activation]:
+            network = self._new_network(sizes, self.coefs_[0].dtype)
+            self._take(network)
+        for arrays, views in zip(given, self._views, strict=True):
+            for array, view in zip(arrays, views, strict=True):
                 if array is not view:
-                    check_shape(np.asarray(array), view.shape, f"{name}[{q}]")
                     with np.errstate(over="ignore"):
                         view[:] = array
-        self._network = network
-        self.coefs_, self.intercepts_ = list(network.weights), list(network.biases)
+        self.coefs_, self.intercepts_ = map(list, self._views)
         return network
+
+    def _fitted_attributes(self) -> dict[str, Any]:
+        """Return what a copy of the estimator needs to predict as this one would now."""
+        return views_of(copy.copy(self._network))
+
+    @property
+    def network_(self) -> Network:
+        """The trained `Network`: class k is ``classes_[k]``.
+
+        Of two classes it has both logits, of which the first stays 0.  It is the classifier's own:
+        what is written to its parameters is seen in ``coefs_``.
+        """
+        if not hasattr(self, "classes_"):
+            raise AttributeError("network_ is there after fit")
+        return self._synced_network()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all attributes but ``coefs_`` and ``intercepts_``, which the network has."""
         if hasattr(self, "coefs_"):
             self._synced_network()
         state = dict(super().__getstate__())
-        for name in ("coefs_", "intercepts_"):
+        for name in ("coefs_", "intercepts_", "_views"):
             state.pop(name, None)
         return state
 
@@ -96,13 +131,12 @@ class Coefficients(Parameters):
         """Rebuild ``coefs_`` and ``intercepts_`` as views."""
         super().__setstate__(state)
         if hasattr(self, "_network"):
-            self.coefs_ = list(self._network.weights)
-            self.intercepts_ = list(self._network.biases)
+            self._take(self._network)
 
     def _logits(self, network: Network, X: Any) -> Array:
         if isinstance(X, np.ndarray):
             return network.logits(X, n_threads=self.n_threads)
-        z = np.empty((X.shape[0], self.n_outputs_), network.dtype)
+        z = np.empty((X.shape[0], len(self.classes_)), network.dtype)
         for first in range(0, X.shape[0], _DENSE_ROWS):
             rows = slice(first, first + _DENSE_ROWS)
             z[rows] = network.logits(X[rows].toarray(), n_threads=self.n_threads)

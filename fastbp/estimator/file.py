@@ -80,15 +80,10 @@ def load(path: StrPath, cls: type[Any], activations: dict[str, str]) -> Any:
         if "feature_names" in file:
             names_in = _taken_labels(file, "feature_names", "object", metadata.layer_sizes[0])
             classifier.feature_names_in_ = names_in
-        network = Network._of_file(file)
+        n_fixed = 1 if metadata.layer_sizes[-1] == 2 else 0
+        network = Network._of_file(file, n_fixed)
         file.finish()
-    classifier._network = network
-    classifier.coefs_, classifier.intercepts_ = list(network.weights), list(network.biases)
-    classifier.n_layers_, classifier.n_outputs_ = (
-        len(metadata.layer_sizes),
-        metadata.layer_sizes[-1],
-    )
-    classifier.out_activation_ = "softmax"
+    classifier._take(network)
     return classifier
 
 
