@@ -89,9 +89,9 @@ class Inputs:
             return x.copy()
         return x.tolist() if name == "list" else LAYOUTS[name](x.copy())
 
-    def spoilt(self, x):
-        """Something that is no numeric array."""
-        kind = self.choose(*NOT_NUMERIC, "masked", "matrix", "ragged", "thing")
+    def spoilt(self, x, first):
+        """Something that is no numeric array, of the dtypes from ``first`` on."""
+        kind = self.choose(*NOT_NUMERIC[first:], "masked", "matrix", "ragged", "thing")
         if kind == "masked":
             return np.ma.array(x, mask=np.ones(x.shape, bool)) if x.size else None
         if kind == "ragged":
@@ -104,11 +104,11 @@ class Inputs:
                 return np.matrix(np.zeros((2, 2)))
             return np.asarray(np.nan_to_num(x, posinf=1, neginf=1)).astype(int).astype(kind)
 
-    def array(self, shape, dtype=None, special=True):
+    def array(self, shape, dtype=None, special=True, first=0):
         """An array as it is passed, and its values."""
         clean = self.values(shape, np.dtype(dtype or self.choose(*FLOATS * 3, *INTEGERS)), special)
         if self.refuse("no numeric array", 25):
-            return self.spoilt(clean), clean
+            return self.spoilt(clean, first), clean
         return self.dressed(clean), clean if clean.dtype.kind == "f" else clean.astype(np.float64)
 
     def out(self, shape, dtype, *inputs):
@@ -473,7 +473,8 @@ def fit_network(draw):
     shape = (n, sizes[0])
     if take.refuse("shape", 25):
         shape = take.choose((*shape, 1), shape[1:], (n, sizes[0] + 1))
-    X, clean = take.array(shape, None if special else take.choose(*FLOATS), special)
+    # bool and float16 are features, too
+    X, clean = take.array(shape, None if special else take.choose(*FLOATS), special, first=2)
     clean = quietly(clean.astype, net.dtype)
     refused, is_finite = take.refused, np.isfinite(clean).all()
     for method in (net.logits, net.predict_proba, net.predict_log_proba, net.predict):
