@@ -64,8 +64,8 @@ class Problem:
         self.y = reference.onehot(labels, sizes[-1]).astype(dtype)
         if soft:
             self.y = rng.dirichlet(np.ones(sizes[-1]), n).astype(dtype)
-        self.data = state.make_data(
-            compressed(self.x) if form == "sparse" else self.x,
+        self.data = state.Data(
+            *(compressed(self.x) if form == "sparse" else (self.x, None)),
             None if soft else labels,
             self.y if soft else None,
             rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0),
@@ -157,11 +157,13 @@ def with_zeros(x, rng):
 
 
 def compressed(x):
-    """Sparse rows, as `state.make_data` takes them."""
+    """No dense rows, and the sparse ones."""
     counts = np.count_nonzero(x, axis=1)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
     rows, columns = np.nonzero(x)
-    return np.empty((0, x.shape[1]), x.dtype), starts, columns.astype(np.intp), x[rows, columns]
+    values, n_features = x[rows, columns], x.shape[1]
+    sparse = state.make_sparse_rows(starts, columns.astype(np.intp), values, n_features)
+    return np.empty((0, n_features), x.dtype), sparse
 
 
 def team_of(n_threads, lateness=()):

@@ -38,7 +38,7 @@ ORDER = {
     "_checks": "docs arrays scalars labels cost",
     "kernels": (
         "elementary activation _rows _row_groups softmax cross_entropy targets update _matmul "
-        "_gradient dense"
+        "_gradient dense _sparse"
     ),
     "backprop": "layout state step tasks totals parallel passes",
     "verify": "ulp inputs report __main__",

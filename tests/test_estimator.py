@@ -27,7 +27,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import fastbp
 from fastbp import DivergenceError, MLPClassifier
 from fastbp.backprop import parallel
 from fastbp.training import run as training_run
@@ -421,8 +420,7 @@ def test_names_of_columns(data):
 
 @pytest.mark.parametrize("kind", SPARSE, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_sparse_equals_dense(sparse_data, weight, solver, kind, monkeypatch):
-    monkeypatch.setattr(fastbp.estimator.coefficients, "_DENSE_ROWS", 20)
+def test_sparse_equals_dense(sparse_data, weight, solver, kind):
     X, y = sparse_data
     dense = small(solver=solver, batch_size=10).fit(X, y, weight)
     sparse = small(solver=solver, batch_size=10).fit(kind(X), y, weight)

@@ -350,11 +350,11 @@ def test_input_in_any_form(data, form):
 def test_right_input_is_neither_copied_nor_changed(data, monkeypatch):
     seen = []
 
-    def make_data(x, labels, targets, row_weight, original=state.make_data):
+    def make_data(x, *others, original=state.Data):
         seen.append(x)
-        return original(x, labels, targets, row_weight)
+        return original(x, *others)
 
-    monkeypatch.setattr(state, "make_data", make_data)
+    monkeypatch.setattr(state, "Data", make_data)
     X, y, weight = data[0].astype(np.float32), data[1].copy(), np.ones(61)
     for array in (y, weight):
         array.flags.writeable = False

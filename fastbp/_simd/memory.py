@@ -274,7 +274,7 @@ def _emit_store_masked(_typing: Any, row: Any, start: Any, x: Any, count: Any) -
 def store_masked(row: Any, start: Any, x: Any, count: Any) -> None:
     """Write the first ``count`` lanes (all, where there are fewer) to ``row[start:]``."""
     count = min(count, x.size)
-    assert 0 <= start <= row.size - count
+    assert count == 0 or 0 <= start <= row.size - count
     row[start : start + count] = x[:count]
 
 

@@ -54,7 +54,8 @@ def ir_type(vector: Vector) -> Any:
         types.float32: ir.FloatType(),
         types.float64: ir.DoubleType(),
         types.boolean: ir.IntType(1),
-        types.int64: INT64,  # counters
+        types.int32: INT32,
+        types.int64: INT64,
     }[vector.dtype]
     return scalar if vector.count == 1 else ir.VectorType(scalar, vector.count)
 

@@ -29,7 +29,6 @@ from fastbp.backprop.step import (
     Batch,
     Net,
     Rows,
-    activations,
     bias_gradient,
     errors,
     forward,
@@ -41,6 +40,7 @@ from fastbp.backprop.step import (
     update_biases,
     update_weights,
     weight_gradient,
+    with_sparse_rows,
 )
 from fastbp.backprop.tasks import DIVERGED, DONE, ENTERED, OPEN, take, weight_block
 from fastbp.backprop.totals import (
@@ -51,7 +51,7 @@ from fastbp.backprop.totals import (
     mark_correct_rows,
     square_block,
 )
-from fastbp.kernels._matmul import Matrix, NextRows, Scratch, Shape, panel_row_stride
+from fastbp.kernels._matmul import NextRows, Scratch, panel_row_stride
 from fastbp.kernels.update import AdamOptions, AdamRates, Rule, SgdRates, adam_rates, flush
 
 # Steps between two searches for subnormal numbers in the optimizer's state
@@ -169,7 +169,7 @@ def _rules(options, batch_weight, t, u):
         epsilon = adam.epsilon if options.epsilon_is_corrected else options.epsilon
     of_weights = AdamRates(mu, 1.0 - mu, beta_2, 1.0 - beta_2, rate, epsilon, decay)
     of_biases = AdamRates(mu, 1.0 - mu, beta_2, 1.0 - beta_2, rate, epsilon, 0.0)
-    l2 = penalty(options, batch_weight)
+    l2 = float(penalty(options, batch_weight))
     return (
         Rule(SgdRates(eta, mu, l2, options.nesterov), of_weights),
         Rule(SgdRates(eta, mu, 0.0, options.nesterov), of_biases),
@@ -193,10 +193,8 @@ def _flush_block(net, block, vector):
 @inlined
 def _write_gradient(net, units, n, block, grad, scratch):
     layer, delta = layer_of(net, block.layer), errors(net, units, block.layer, 0)
-    a_prev = activations(net, units, block.layer - 1, 0)
-    a_prev = Matrix(offset(a_prev.start, block.first), a_prev.row_stride)
     grad_w = offset(grad, layer.weight_at + block.first * layer.units)
-    weight_gradient(a_prev, delta, Shape(n, block.n_rows, layer.units), grad_w, scratch)
+    weight_gradient(net, units, n, block, grad_w, scratch)
     if block.first == 0:
         grad_b = offset(grad, layer.bias_at)
         for k in range(0, layer.units, width(grad)):
@@ -248,18 +246,19 @@ def _run_steps(net, target, data, batches, options, work, tasks, totals):
                 continue
         start = step * batches.size
         batch = Batch(order, start, min(batches.size, n_rows - start))
+        inputs = with_sparse_rows(units, data.sparse, batch, work.columns, thread)
         if is_second:
             block = weight_block(blocks, item)
             if work.squares is not None:
                 square_block(net, block, work.squares)
             next_rows = _next_rows(x, batch, item, n_first)
-            _second_phase(net, units, batch.n, block, target, options, scratch, next_rows)
+            _second_phase(net, inputs, batch.n, block, target, options, scratch, next_rows)
         else:
             size = (batch.n - 1) // n_row_blocks + 1
             first = min(item * size, batch.n)
             rows = Rows(first, min(size, batch.n - first))
             if rows.n > 0:
-                _first_phase(net, data, batch, rows, work, units, scratch)
+                _first_phase(net, data, batch, rows, work, inputs, scratch)
         item += 1
         is_last = item == n_items
         if n_threads > 1:

@@ -8,6 +8,7 @@ from fastbp.backprop.step import Net, Rows, Units, forward
 from fastbp.backprop.tasks import ENTERED
 from fastbp.backprop.totals import mark_correct_rows
 from fastbp.kernels._matmul import STACK_VECTORS, WAITING_VECTORS, stack_scratch
+from fastbp.kernels._sparse import Entries, SparseBatch
 
 
 @kernel
@@ -26,10 +27,29 @@ def logits(table, parameters, x, z, first_row, last_row, hidden, counters):
         if start >= last_row:
             break
         x_start, z_start = offset(x_rows, start * x.shape[1]), offset(z_rows, start * z.shape[1])
-        units = Units(x_start, x.shape[1], h, h, z_start, z_start, capacity, 0.0)
+        units = Units(x_start, x.shape[1], h, h, z_start, z_start, capacity, 0.0, None)
         rows = Rows(0, min(capacity, last_row - start))
         for l in range(1, net.n_layers):
             forward(net, units, l, rows, scratch)
+
+
+@kernel
+def sparse_logits(table, parameters, sparse, z, first_row, last_row, hidden, counters):
+    """`logits` of sparse rows."""
+    capacity = hidden.shape[0]
+    net = Net(flat(table), table.shape[0], flat(parameters), parameters.size)
+    scratch = stack_scratch(stack_row(z, STACK_VECTORS), stack_row(z, WAITING_VECTORS))
+    entries = Entries(flat(sparse.columns), flat(sparse.chains), flat(sparse.values))
+    z_rows, h = flat(z), flat(hidden)
+    while True:
+        start = first_row + fetch_add(flat(counters), ENTERED) * capacity
+        if start >= last_row:
+            break
+        rows = SparseBatch(offset(flat(sparse.starts), start), entries, None, None)
+        z_start = offset(z_rows, start * z.shape[1])
+        units = Units(h, 0, h, h, z_start, z_start, capacity, 0.0, rows)
+        for l in range(1, net.n_layers):
+            forward(net, units, l, Rows(0, min(capacity, last_row - start)), scratch)
 
 
 @kernel

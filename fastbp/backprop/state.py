@@ -19,6 +19,7 @@ from fastbp.backprop.layout import (
 )
 from fastbp.kernels._gradient import MARGIN
 from fastbp.kernels._matmul import K_BLOCK, PACKED_COLUMNS, PACKED_ROWS, WAITING_VECTORS
+from fastbp.kernels._sparse import number_chains
 
 # Rows of weights whose squares make one sum: blocks of weights are cut at multiples of it
 SQUARED_ROWS = 7
@@ -37,10 +38,20 @@ PACKED_BYTES = _second_level_cache() // 2
 
 
 class SparseRows(NamedTuple):
-    """Row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]."""
+    """Row i holds ``values[s:e]`` in ``columns[s:e]``, s, e = starts[i:i+2]; columns ascend."""
 
     starts: IndexArray
     columns: IndexArray
+    values: FloatArray
+    chains: npt.NDArray[np.int32]  # of sums over the columns: see ``fastbp.kernels._sparse``
+
+
+class ColumnEntries(NamedTuple):
+    """Memory, a row for each thread, for a batch's sparse entries by column."""
+
+    ends: IndexArray
+    places: IndexArray
+    chains: npt.NDArray[np.int32]
     values: FloatArray
 
 
@@ -89,7 +100,8 @@ class Workspace(NamedTuple):
     capacity: int
     packed: FloatArray | None  # (n_threads, size): packed rows of large products
     waiting: FloatArray | None  # (n_threads, size): block sums that wait for their neighbours
-    x: FloatArray  # gathered rows, one every ``row_stride`` of layer 0
+    x: FloatArray  # gathered rows, one every ``row_stride`` of layer 0; none of sparse data
+    columns: ColumnEntries | None  # for sparse data
     hidden: FloatArray  # activations of the hidden layers
     delta: FloatArray  # errors of the hidden layers
     z: FloatArray  # (capacity, K) logits
@@ -104,16 +116,13 @@ class Workspace(NamedTuple):
     squares: npt.NDArray[np.float64] | None
 
 
-def make_data(
-    x: FloatArray | tuple[FloatArray, IndexArray, IndexArray, FloatArray],
-    labels: IndexArray | None,
-    targets: FloatArray | None,
-    row_weight: npt.NDArray[np.float64],
-) -> Data:
-    """Make `Data`; sparse rows are a tuple (empty x, starts, columns, values)."""
-    if isinstance(x, tuple):
-        return Data(x[0], SparseRows(*x[1:]), labels, targets, row_weight)
-    return Data(x, None, labels, targets, row_weight)
+def make_sparse_rows(
+    starts: IndexArray, columns: IndexArray, values: FloatArray, n_features: int
+) -> SparseRows:
+    """Make `SparseRows`."""
+    chains = np.empty(len(columns), np.int32)
+    number_chains(columns, n_features, chains)
+    return SparseRows(starts, columns, values, chains)
 
 
 def make_parameters(plan: Plan, dtype: npt.DTypeLike) -> FloatArray:
@@ -163,11 +172,13 @@ def make_workspace(
     n_out = capacity * n_classes
     packed = _packed_size(plan, capacity, dtype.itemsize)
     waiting = WAITING_VECTORS * lane_count(dtype)
+    is_sparse = data.sparse is not None
     return Workspace(
         capacity=capacity,
         packed=aligned(n_threads * packed, dtype).reshape(n_threads, packed) if packed else None,
         waiting=aligned(n_threads * waiting, dtype).reshape(n_threads, waiting) if packed else None,
-        x=aligned(capacity * Layer(*plan.table[0].tolist()).row_stride, dtype),
+        x=aligned(capacity * Layer(*plan.table[0].tolist()).row_stride * (not is_sparse), dtype),
+        columns=_make_columns(data, capacity, n_threads) if is_sparse else None,
         hidden=aligned(n_hidden, dtype),
         delta=aligned(n_hidden, dtype),
         z=aligned(n_out, dtype).reshape(capacity, n_classes),
@@ -182,6 +193,16 @@ def make_workspace(
         if with_penalty
         else None,
     )
+
+
+def _make_columns(data: Data, capacity: int, n_threads: int) -> ColumnEntries:
+    """Allocate memory for the entries of any batch of ``capacity`` rows."""
+    assert data.sparse is not None
+    counts = np.sort(np.diff(data.sparse.starts))[::-1]
+    shape = n_threads, int(counts[:capacity].sum())
+    ends = np.empty((n_threads, data.x.shape[1] + 1), np.intp)
+    places, chains = np.empty(shape, np.intp), np.empty(shape, np.int32)
+    return ColumnEntries(ends, places, chains, np.empty(shape, data.x.dtype))
 
 
 def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:

@@ -49,6 +49,15 @@ from fastbp.kernels._gradient import (
     update_rows,
 )
 from fastbp.kernels._matmul import Matrix, Shape, Weights, offset_or_none
+from fastbp.kernels._sparse import (
+    Columns,
+    Entries,
+    SparseBatch,
+    multiply_sparse,
+    sort_by_column,
+    sparse_gradient_rows,
+    update_sparse_rows,
+)
 from fastbp.kernels.cross_entropy import label_rows
 from fastbp.kernels.dense import Finish, multiply, without_tiny
 from fastbp.kernels.targets import target_rows
@@ -77,6 +86,7 @@ class Units(NamedTuple):
     delta_out: Any
     capacity: Any  # rows
     smallest: Any  # magnitude of an activation, a logit or an error that does not become 0
+    sparse: Any  # the rows of sparse data, in place of x: a `SparseBatch`, or None
 
 
 class Batch(NamedTuple):
@@ -100,7 +110,23 @@ def units_of(work, x_stride):
     x = flat(work.x)
     smallest, hidden, delta = constant_for(x, TINY_32, TINY_64), flat(work.hidden), flat(work.delta)
     z, delta_out = flat(work.z), flat(work.delta_out)
-    return Units(x, x_stride, hidden, delta, z, delta_out, work.capacity, smallest)
+    return Units(x, x_stride, hidden, delta, z, delta_out, work.capacity, smallest, None)
+
+
+@inlined
+def with_sparse_rows(units, sparse, batch, columns, thread):
+    """The units with the rows of a batch, where they are sparse."""
+    if sparse is None:
+        return units
+    else:
+        entries = Entries(flat(sparse.columns), flat(sparse.chains), flat(sparse.values))
+        places, chains = row(columns.places, thread), row(columns.chains, thread)
+        sorted_entries = Entries(places, chains, row(columns.values, thread))
+        by_column = Columns(row(columns.ends, thread), sorted_entries)
+        order = offset(batch.order, batch.start)
+        rows = SparseBatch(flat(sparse.starts), entries, order, by_column)
+        x, x_stride, hidden, delta, z, delta_out, capacity, smallest, _ = units
+        return Units(x, x_stride, hidden, delta, z, delta_out, capacity, smallest, rows)
 
 
 @inlined
@@ -152,7 +178,7 @@ def errors(net, units, l, first):
 
 @inlined
 def gather(data, batch, rows, work, x_stride):
-    """a^0 and y: copy rows of the data to the workspace.
+    """a^0 and y: copy rows of the data to the workspace; sparse ones are read where they are.
 
     A row that is not finite makes weights of the first layer infinite or NaN, whatever its loss is.
     """
@@ -164,8 +190,6 @@ def gather(data, batch, rows, work, x_stride):
             x = row(data.x, number)
             for q in range(0, n_features, width(x)):
                 store(copy, q, load_masked(x, q, n_features - q, 0.0))
-        else:
-            _gather_sparse(data.sparse, number, copy, n_features)
         if data.labels is None:
             y, y_copy = row(data.targets, number), row(work.targets, i)
             for k in range(data.targets.shape[1]):
@@ -177,22 +201,17 @@ def gather(data, batch, rows, work, x_stride):
 
 
 @inlined
-def _gather_sparse(sparse, number, copy, n_features):
-    """Copy a sparse row with its zeros."""
-    starts, columns, values = flat(sparse.starts), flat(sparse.columns), flat(sparse.values)
-    for q in range(0, n_features, width(copy)):
-        store(copy, q, broadcast(copy, 0.0))
-    for k in range(at(starts, number), at(starts, number + 1)):
-        put(copy, at(columns, k), at(values, k))
-
-
-@inlined
 def forward(net, units, l, rows, scratch):
     """z^l = a^(l-1) W^l + b^l; a^l = f(z^l)."""
     layer = layer_of(net, l)
     a_prev, z = activations(net, units, l - 1, rows.first), activations(net, units, l, rows.first)
     finish = Finish(offset(net.theta, layer.bias_at), None, layer.activation, units.smallest)
-    multiply(a_prev, weights_of(net, l), rows.n, z, finish, scratch)
+    if units.sparse is None:
+        multiply(a_prev, weights_of(net, l), rows.n, z, finish, scratch)
+    elif l == 1:
+        multiply_sparse(units.sparse, rows.first, rows.n, weights_of(net, l), z, finish)
+    else:
+        multiply(a_prev, weights_of(net, l), rows.n, z, finish, scratch)
 
 
 @inlined
@@ -236,11 +255,21 @@ def bias_gradient(delta, n, k, units, scratch):  # BP3
 
 
 @inlined
-def weight_gradient(a_prev, delta, shape, grad_w, scratch):  # BP4
-    """dC/dW^l = a^(l-1)T delta^l, for some rows of W^l."""
-    n_readable = shape.n_terms * delta.row_stride + width(delta.start)
+def weight_gradient(net, units, n, block, grad_w, scratch):  # BP4
+    """dC/dW^l = a^(l-1)T delta^l, for a block of rows of W^l."""
+    l, fan_out = block.layer, layer_of(net, block.layer).units
+    a_prev, delta = activations(net, units, l - 1, 0), errors(net, units, l, 0)
+    a_prev = Matrix(offset(a_prev.start, block.first), a_prev.row_stride)
+    n_readable = n * delta.row_stride + width(delta.start)
     delta = Errors(delta.start, delta.row_stride, n_readable)
-    gradient_rows(a_prev, delta, shape, grad_w, None, scratch)
+    shape = Shape(n, block.n_rows, fan_out)
+    if units.sparse is None:
+        gradient_rows(a_prev, delta, shape, grad_w, None, scratch)
+    elif l == 1:
+        columns = sort_by_column(units.sparse, n, block.first, block.n_rows)
+        sparse_gradient_rows(columns, delta, shape, grad_w)
+    else:
+        gradient_rows(a_prev, delta, shape, grad_w, None, scratch)
 
 
 @inlined
@@ -255,7 +284,13 @@ def update_weights(net, units, n, block, state, rule, scratch, next_rows):
     delta = Errors(delta.start, delta.row_stride, n * delta.row_stride + MARGIN)
     v, u = offset(state.v, layer.weight_at), offset_or_none(state.u, layer.weight_at)
     shape, trained = Shape(n, block.n_rows, layer.units), Trained(weights, v, u)
-    update_rows(a_prev, delta, shape, block.first, trained, rule, scratch, next_rows)
+    if units.sparse is None:
+        update_rows(a_prev, delta, shape, block.first, trained, rule, scratch, next_rows)
+    elif l == 1:
+        columns = sort_by_column(units.sparse, n, block.first, block.n_rows)
+        update_sparse_rows(columns, delta, shape, block.first, trained, rule)
+    else:
+        update_rows(a_prev, delta, shape, block.first, trained, rule, scratch, next_rows)
 
 
 @inlined

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp.estimator.checks import Checked, check_coefficients, layer_sizes
+from fastbp.estimator.data import sparse_rows
 from fastbp.estimator.parameters import ACTIVATIONS, Parameters
 from fastbp.network import Network
 from fastbp.training.random import glorot_bound
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-
-# Sparse rows to make dense at a time
-_DENSE_ROWS = 1024
 
 
 def views_of(network: Network) -> dict[str, Any]:
@@ -136,8 +134,4 @@ class Coefficients(Parameters):
     def _logits(self, network: Network, X: Any) -> Array:
         if isinstance(X, np.ndarray):
             return network.logits(X, n_threads=self.n_threads)
-        z = np.empty((X.shape[0], len(self.classes_)), network.dtype)
-        for first in range(0, X.shape[0], _DENSE_ROWS):
-            rows = slice(first, first + _DENSE_ROWS)
-            z[rows] = network.logits(X[rows].toarray(), n_threads=self.n_threads)
-        return z
+        return network._predictor.logits(sparse_rows(X), self.n_threads)

@@ -53,15 +53,16 @@ def lay_out(rows: Rows) -> state.Data:
     X, labels, _ = rows
     weight = as_writeable_view(rows.weight)
     if isinstance(X, np.ndarray):
-        return state.make_data(as_writeable_view(X), labels, None, weight)
+        return state.Data(as_writeable_view(X), None, labels, None, weight)
+    nothing = np.empty((0, X.shape[1]), X.dtype)
+    return state.Data(nothing, sparse_rows(X), labels, None, weight)
+
+
+def sparse_rows(X: Any) -> state.SparseRows:
+    """Return a CSR matrix as compiled code takes it; copies nothing that is right already."""
     if not X.has_canonical_format:
         X = X.copy()  # leaves the caller's as it is
         X.sum_duplicates()
     starts, columns = (index.astype(np.intp, copy=False) for index in (X.indptr, X.indices))
-    sparse = (
-        np.empty((0, X.shape[1]), X.dtype),
-        as_writeable_view(starts),
-        as_writeable_view(columns),
-        as_writeable_view(X.data),
-    )
-    return state.make_data(sparse, labels, None, weight)
+    starts, columns, values = map(as_writeable_view, (starts, columns, X.data))
+    return state.make_sparse_rows(starts, columns, values, X.shape[1])

@@ -129,7 +129,7 @@ def multiply(a, weights, n, c, finish, scratch):
                     ahead = Ahead(following, c_ij, Matrix(block, ZERO))
                     add_panel(left, b, shape, c_ij, k == 0, ahead)
                 if stop == n_terms:
-                    _finish_panel(finish, i, n_rows, j, columns, c_ij)
+                    finish_panel(finish, i, n_rows, j, columns, c_ij)
 
 
 @inlined
@@ -170,7 +170,7 @@ def _next_block(finish, weights, k, j, shape):
 
 
 @inlined
-def _finish_panel(finish, first, n_rows, j, n_columns, c):
+def finish_panel(finish, first, n_rows, j, n_columns, c):
     """Turn the products in a panel into activations, or into errors."""
     for q in range(0, n_columns, width(c.start)):
         n = n_columns - q

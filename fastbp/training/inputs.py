@@ -104,7 +104,7 @@ def as_data(
     if row_weight.size and not row_weight.any():
         raise ValueError(f"sample_weight must not be all zero, got {row_weight.size} zeros")
     row_weight = unit_scale(row_weight)
-    return state.make_data(x, labels, targets, row_weight)
+    return state.Data(x, None, labels, targets, row_weight)
 
 
 def as_validation(

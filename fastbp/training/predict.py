@@ -30,11 +30,11 @@ class Predictor:
         self._n_classes = plan.sizes[-1]
         self._spare: list[tuple[Array, Array]] = []
 
-    def logits(self, x: Array, n_threads: int | None = None) -> Array:
+    def logits(self, x: Array | state.SparseRows, n_threads: int | None = None) -> Array:
         """Return the logits of checked rows; those of a row depend on no other row."""
-        n = len(x)
-        z = np.empty((n, self._n_classes), x.dtype)
-        if n == 1:
+        n = len(x) if isinstance(x, np.ndarray) else len(x.starts) - 1
+        z = np.empty((n, self._n_classes), self._parameters.dtype)
+        if n == 1 and isinstance(x, np.ndarray):
             # An earlier call leaves its memory; calls at the same time find none.
             try:
                 memory = self._spare.pop()
@@ -50,14 +50,20 @@ class Predictor:
             self._share_rows(x, z, n_threads)
         return z
 
-    def _pass_rows(self, x: Array, z: Array, first: int, last: int, counters: Array) -> None:
+    def _pass_rows(
+        self, x: Array | state.SparseRows, z: Array, first: int, last: int, counters: Array
+    ) -> None:
         """Write the logits of some rows, together with the threads that share the counters."""
-        hidden = np.empty((min(ROWS_PER_BLOCK, len(x)), self._plan.n_hidden), x.dtype)
-        passes.logits(self._plan.table, self._parameters, x, z, first, last, hidden, counters)
+        hidden = np.empty((min(ROWS_PER_BLOCK, len(z)), self._plan.n_hidden), z.dtype)
+        pass_through = passes.logits if isinstance(x, np.ndarray) else passes.sparse_logits
+        pass_through(self._plan.table, self._parameters, x, z, first, last, hidden, counters)
 
-    def _share_rows(self, x: Array, z: Array, n_threads: int | None) -> None:
+    def _share_rows(self, x: Array | state.SparseRows, z: Array, n_threads: int | None) -> None:
         """Write the logits of many rows, in slices: Ctrl-C takes effect between two of them."""
-        n, cost = len(x), layout.multiply_adds(self._plan, 1, passes=1)
+        n, cost = len(z), layout.multiply_adds(self._plan, 1, passes=1)
+        if not isinstance(x, np.ndarray):
+            n_features, units = self._plan.sizes[:2]
+            cost -= (n_features - len(x.values) // n) * units
         n_threads = cpus.n_useful(n_threads, n * cost, MULTIPLY_ADDS_PER_THREAD)
         n_threads = min(n_threads, -(-n // ROWS_PER_BLOCK))
         in_slice = 2 * FIRST_SLICE_MULTIPLY_ADDS * n_threads
