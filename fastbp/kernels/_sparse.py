@@ -40,7 +40,7 @@ from fastbp.kernels.update import update_parameters
 CHAINS = K_BLOCK // CHAIN
 
 # Entries between one that is used and the one whose row of weights is prefetched
-ENTRIES_AHEAD = 8
+ENTRIES_AHEAD = 12
 
 # Vectors of block sums that wait in the binary tree, four for each: enough for any number of blocks
 WAITING_VECTORS = 4 * 64
@@ -138,18 +138,19 @@ def _prefetch_row(entries, k, last, pair):
 def multiply_sparse(rows, first, n, weights, c, finish):
     """C = A W for n rows from row ``first`` of a batch on, then ``finish``."""
     panel, fan_out = panel_width(c.start), weights.fan_out
-    for j in range(0, fan_out, 2 * panel):
-        n_first, n_second = min(panel, fan_out - j), max(min(panel, fan_out - j - panel), 0)
-        next_j = j + n_first if n_second > 0 else j
-        pair = Pair(block_of(weights, 0, j), n_first, block_of(weights, 0, next_j), n_second)
-        for i in range(n):
-            number = first + i
-            if rows.order is not None:
-                number = at(rows.order, number)
+    for i in range(n):
+        number = first + i
+        if rows.order is not None:
+            number = at(rows.order, number)
+        # All columns before the next row: an entry's row of weights lies in one or two pages.
+        for j in range(0, fan_out, 2 * panel):
+            n_first, n_second = min(panel, fan_out - j), max(min(panel, fan_out - j - panel), 0)
+            next_j = j + n_first if n_second > 0 else j
+            pair = Pair(block_of(weights, 0, j), n_first, block_of(weights, 0, next_j), n_second)
             _row_product(rows, number, pair, offset(from_row(c, i).start, j))
-        for q in range(j, j + n_first + n_second, panel):
-            c_q = Matrix(offset(c.start, q), c.row_stride)
-            finish_panel(finish, 0, n, q, min(panel, fan_out - q), c_q)
+    for j in range(0, fan_out, panel):
+        c_j = Matrix(offset(c.start, j), c.row_stride)
+        finish_panel(finish, 0, n, j, min(panel, fan_out - j), c_j)
 
 
 @inlined
