@@ -6,7 +6,7 @@ import reference
 from problem import UPDATES, Problem, digest
 from reference import gradients, norm_error
 
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, parallel, passes, tasks
 from fastbp.kernels.activation import ACTIVATIONS
 
 #: Largest error of one step's parameters and memory, in unit roundoffs of their largest entry.
@@ -152,17 +152,44 @@ def test_subnormal_memory_is_looked_for_every_64_steps(sizes, update, dtype):
 @pytest.mark.parametrize(
     ("update", "dtype"), [("nesterov", "float32"), ("adam, penalty", "float64")]
 )
-@pytest.mark.parametrize("sizes", [(1, 3), (17, 31, 10), (33, 2, 4)], ids=str)
-def test_sparse_rows_give_the_bits_of_dense_ones(sizes, activation, update, dtype):
+@pytest.mark.parametrize(
+    ("sizes", "n", "batch_size"),
+    [
+        ((1, 3), 23, 8),
+        ((17, 31, 10), 23, 8),
+        ((140, 2, 4), 150, 140),  # several blocks of columns, and of a batch's rows
+        pytest.param((301, 150, 3), 700, 390, marks=pytest.mark.compiled),  # and of units
+    ],
+    ids=str,
+)
+def test_sparse_rows_give_the_bits_of_dense_ones(sizes, n, batch_size, activation, update, dtype):
     options = {"update": update, "activation": activation}
     dense, sparse = (
-        Problem(sizes, dtype, form=form, **options) for form in ("with zeros", "sparse")
+        Problem(sizes, dtype, n, batch_size, form=form, **options)
+        for form in ("with zeros", "sparse")
     )
     assert len(sparse.data.x) == 0 < sparse.data.sparse.values.size < dense.data.x.size
     for problem in (dense, sparse):
         for _ in range(2):
             assert problem.train() == -1
     assert digest(sparse) == digest(dense)
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (140, 20, 4)], ids=str)
+def test_logits_and_gradient_of_sparse_rows_have_the_bits_of_dense_ones(sizes, dtype):
+    n, results = 150, []
+    for form in ("with zeros", "sparse"):
+        problem = Problem(sizes, dtype, n, n, form=form, with_penalty=False)
+        grad, z = np.full_like(problem.parameters, np.nan), np.empty((n, sizes[-1]), dtype)
+        loss = problem.differentiate(grad)
+        hidden, counters = np.empty((40, problem.plan.n_hidden), dtype), tasks.make_counters(1)
+        pass_through = passes.logits if form == "with zeros" else passes.sparse_logits
+        x = problem.x if form == "with zeros" else problem.data.sparse
+        arguments = problem.plan.table, problem.parameters, x, z
+        pass_through(*arguments, 0, n, hidden, counters)
+        results.append((loss, grad, z))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("update", ["sgd", "adam, penalty"])

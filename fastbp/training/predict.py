@@ -60,10 +60,10 @@ class Predictor:
 
     def _share_rows(self, x: Array | state.SparseRows, z: Array, n_threads: int | None) -> None:
         """Write the logits of many rows, in slices: Ctrl-C takes effect between two of them."""
-        n, cost = len(z), layout.multiply_adds(self._plan, 1, passes=1)
+        n, plan = len(z), self._plan
         if not isinstance(x, np.ndarray):
-            n_features, units = self._plan.sizes[:2]
-            cost -= (n_features - len(x.values) // n) * units
+            plan = layout.make_plan([len(x.values) // n, *plan.sizes[1:]])
+        cost = layout.multiply_adds(plan, 1, passes=1)
         n_threads = cpus.n_useful(n_threads, n * cost, MULTIPLY_ADDS_PER_THREAD)
         n_threads = min(n_threads, -(-n // ROWS_PER_BLOCK))
         in_slice = 2 * FIRST_SLICE_MULTIPLY_ADDS * n_threads
