@@ -12,6 +12,7 @@ The families:
     prediction  probabilities of one row and of 2000; on one core
     mnist       ten epochs on MNIST, with the accuracy; needs the data
     estimator   whole fits of MLPClassifier beside scikit-learn's
+    sparse      epochs and predictions of sparse rows beside scikit-learn's
 """
 
 import argparse
@@ -33,6 +34,7 @@ FAMILIES = {
     "prediction": (1,),
     "mnist": (1, 2),
     "estimator": (1, 2),
+    "sparse": (1, 2),
 }
 
 

@@ -26,7 +26,7 @@ TESTS = (
 USERS = {
     **dict.fromkeys(("_matmul", "_gradient"), "dense"),
     **dict.fromkeys(("_rows", "_row_groups"), "softmax"),
-    **dict.fromkeys(("state", "tasks", "totals"), "step"),
+    **dict.fromkeys(("state", "tasks", "totals", "_sparse"), "step"),
     "targets": "cross_entropy",
 }
 # Without a compiler a decorator changes nothing; floats have neither bits nor, here, remainders:
