@@ -31,7 +31,7 @@ from fastbp._compile.library import PACKAGE, SOURCE_STAMP, KernelLibrary, replac
 from fastbp._compile.pipeline import without_collections
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
     """Return where machine code may lie: first where the user says, then with the package."""
     # Packages of one name in several places do not remove each other's files.
     name = f"fastbp_{hashlib.sha256(os.fsencode(PACKAGE)).hexdigest()[:16]}"
@@ -76,7 +76,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
     @property
     def cache_path(self) -> str | None:
-        return str(_folders()[0]) if self._is_enabled else None
+        return str(folders()[0]) if self._is_enabled else None
 
     def _file_name(self, signature: Any, codegen: Any) -> str:
         key = SOURCE_STAMP, signature, codegen.magic_tuple(), config.BOUNDSCHECK, str(config.OPT)
@@ -89,7 +89,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
         target_context.refresh()
         codegen = target_context.codegen()
         name = self._file_name(sig, codegen)
-        for folder in _folders():
+        for folder in folders():
             content = load(folder, name)
             if content is not None:
                 with (
@@ -105,7 +105,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
         if not self._is_enabled:
             return
         name, content = self._file_name(sig, cres.codegen), cres._reduce()
-        for folder in _folders():
+        for folder in folders():
             try:
                 save(folder, name, content)
             except OSError:  # a full or a read-only disk

@@ -206,7 +206,7 @@ def forward(net, units, l, rows, scratch):
     layer = layer_of(net, l)
     a_prev, z = activations(net, units, l - 1, rows.first), activations(net, units, l, rows.first)
     finish = Finish(offset(net.theta, layer.bias_at), None, layer.activation, units.smallest)
-    if units.sparse is None:
+    if units.sparse is None:  # decided when it is compiled: the rest is left out
         multiply(a_prev, weights_of(net, l), rows.n, z, finish, scratch)
     elif l == 1:
         multiply_sparse(units.sparse, rows.first, rows.n, weights_of(net, l), z, finish)

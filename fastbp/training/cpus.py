@@ -21,13 +21,20 @@ def n_useful(n_threads: int | None, multiply_adds: int, per_thread: int) -> int:
 
 def default_threads() -> int:
     """Count the processors that this process may use, lowered by the environment variables."""
+    return min(thread_limits().values())
+
+
+def thread_limits() -> dict[str, int]:
+    """Return what bounds the number of threads, by name."""
     if DISABLE_JIT:
-        return 1  # plain Python holds the interpreter
-    counts = [allowed_cpus(), *filter(None, (_limit(os.environ.get(name)) for name in LIMITS))]
-    quota = _cgroup_quota(Path("/"))
-    if quota is not None:
-        counts.append(max(1, round(quota)))
-    return min(counts)
+        return {"NUMBA_DISABLE_JIT": 1}  # plain Python holds the interpreter
+    limits = {"processors of this process": allowed_cpus()}
+    for name in LIMITS:
+        if (limit := _limit(os.environ.get(name))) is not None:
+            limits[name] = limit
+    if (quota := _cgroup_quota(Path("/"))) is not None:
+        limits["quota of the control group"] = max(1, round(quota))
+    return limits
 
 
 def allowed_cpus() -> int:

@@ -1,1 +1,1 @@
-"""The largest errors of this installation, in ULP: ``python -m fastbp.verify``."""
+"""The largest errors of this installation, in ULP: ``python -m fastbp verify``."""

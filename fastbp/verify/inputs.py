@@ -1,4 +1,4 @@
-"""Inputs at which naive formulas lose accuracy: for `fastbp.verify`."""
+"""Inputs at which naive formulas lose accuracy: for `fastbp verify`."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Measure the accuracy of the installed kernels: ``python -m fastbp.verify``.
+"""Measure the accuracy of the installed kernels: ``python -m fastbp verify``.
 
 Prints, for every quantity, the largest error in units in the last place, the input that gives it
 and the goal; the exit status is 1 if a goal is missed.  The float32 elementary functions are
@@ -335,7 +335,7 @@ def measure_rows(names: list[str], dtype: str, quick: bool, n_threads: int) -> l
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 if a goal is missed, else 0."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastbp.verify",
+        prog="python -m fastbp verify",
         description="Measure the accuracy of the kernels in units in the last place.",
     )
     parser.add_argument("quantity", nargs="*", help=f"any of {', '.join(GOALS)}; default: all")
