@@ -1,6 +1,7 @@
 """Backpropagation with softmax outputs and cross-entropy, as Numba-compiled kernels."""
 
 import gc
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ finally:
     del _collects
 
 if TYPE_CHECKING:
-    from fastbp import convert
+    from fastbp import convert, display
     from fastbp.estimator.classifier import MLPClassifier as MLPClassifier
 
     __version__: str
@@ -59,6 +60,7 @@ __all__ = [
     "convert",
     "cross_entropy",
     "dense",
+    "display",
     "hidden_error",
     "kernels",
     "log_softmax",
@@ -82,10 +84,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fastbp")
-    if name == "convert":
-        import fastbp.convert
-
-        return fastbp.convert
+    if name in ("convert", "display"):
+        return importlib.import_module(f"fastbp.{name}")
     if name == "MLPClassifier":
         try:
             from fastbp.estimator.classifier import MLPClassifier

@@ -272,7 +272,7 @@ def test_refuses_labels_that_scikit_learn_cannot_have(sizes, classes, error, mes
         convert.to_sklearn(Network(sizes), classes)
 
 
-@pytest.mark.parametrize("name", ["to_sklearn", "to_torch"])
+@pytest.mark.parametrize("name", ["to_sklearn", "to_torch", "to_onnx"])
 def test_refuses_all_but_a_network(name):
     if name == "to_torch":
         pytest.importorskip("torch", reason="converts to torch, which is not installed")
@@ -581,3 +581,53 @@ def test_nothing_is_imported_before_it_is_needed():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "False fastbp.convert set()", run.stderr
     assert isinstance(convert, types.ModuleType)
+
+
+# To ONNX
+
+
+def session_of(model):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="runs ONNX models")
+    return onnxruntime.InferenceSession(model.SerializeToString())
+
+
+@every_shape
+@pytest.mark.parametrize("n", [0, 1, 7, 200])
+def test_onnx_predicts_the_same(n_classes, hidden, activation, dtype, n):
+    net = network(activation, hidden, n_classes, dtype)
+    session = session_of(convert.to_onnx(net))
+    X = np.random.default_rng(n).standard_normal((n, 6)).astype(dtype)
+    label, probabilities = session.run(["label", "probabilities"], {"X": X})
+    assert label.dtype == np.int64
+    np.testing.assert_array_equal(label, net.predict(X))
+    assert probabilities.dtype == dtype
+    np.testing.assert_allclose(probabilities, net.predict_proba(X), rtol=0, atol=1e-6)
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize(
+    "names",
+    [
+        np.array(["no", "perhaps", "yes"]),
+        np.array(["no", "perhaps", "yes"], object),
+        np.array([-3, 5, 8]),
+        np.array([False, True]),
+    ],
+    ids=lambda names: f"{names.dtype}",
+)
+def test_onnx_has_the_classes_of_a_classifier(names):
+    X, y = rows("float64", 3)
+    ours = fastbp.MLPClassifier((5,), max_iter=3, random_state=0).fit(X, names[y % len(names)])
+    label, probabilities = session_of(convert.to_onnx(ours)).run(None, {"X": X})
+    np.testing.assert_array_equal(label, ours.predict(X))
+    np.testing.assert_allclose(probabilities, ours.predict_proba(X), rtol=0, atol=1e-12)
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_onnx_refuses_other_classes():
+    X, y = rows("float64", 3)
+    ours = fastbp.MLPClassifier((5,), max_iter=1).fit(X, y.astype(float))
+    with pytest.raises(ValueError, match=r"classes_ must be integers or strings, got \[0.0, 1.0"):
+        convert.to_onnx(ours)

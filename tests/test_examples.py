@@ -46,8 +46,26 @@ def test_every_example_is_tested():
         "grid_search.py",
         "mnist.py",
         "one_step_by_hand.py",
+        "pictures.py",
+        "to_onnx.py",
         "your_own_loop.py",
     }
+
+
+@pytest.mark.compiled
+def test_pictures(tmp_path):
+    output = run("pictures.py", str(tmp_path))
+    assert accuracy_of(output) >= 96
+    for name in ("curve", "weights", "misread"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_to_onnx(tmp_path):
+    output = run("to_onnx.py", str(tmp_path / "digits.onnx"))
+    assert accuracy_of(output) >= 96
+    assert "the same labels: 100%" in output
+    assert float(output.split()[-1]) < 1e-5
 
 
 @pytest.mark.compiled

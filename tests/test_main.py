@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -46,9 +47,9 @@ def test_what_is_warmed_up_is_not_compiled_again(tmp_path):
     first, second = (run(*arguments, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     for done in (first, second):
         assert (done.returncode, done.stderr) == (0, "")
-    n_compiled = int(first.stdout.splitlines()[-1].split()[0])
-    assert n_compiled > 20
-    assert second.stdout.splitlines()[-1].startswith(f"0 compiled, {n_compiled} found, in ")
+    compiled, found = (int(n) for n in re.findall(r"\d+", first.stdout.splitlines()[-1])[:2])
+    assert compiled + found > 20  # some may lie with the package
+    assert second.stdout.splitlines()[-1].startswith(f"0 compiled, {compiled + found} found, in ")
 
 
 @pytest.mark.parametrize(
