@@ -330,7 +330,7 @@ class Network:
             process may use (affinity, control groups), or as ``FASTBP_NUM_THREADS``,
             ``NUMBA_NUM_THREADS`` or ``OMP_NUM_THREADS`` say.  No bit of the result depends on it.
         progress : bool
-            Show a tqdm bar if tqdm is installed, or else a line per epoch on stderr.
+            Show a tqdm bar, or without tqdm or a terminal a line per epoch, on stderr.
         callback : callable, optional
             Called after each epoch as ``callback(network, epoch, entry)``; ``entry`` is a dict of
             the epoch's values, named as in `History`.  True ends training, None or False does not.

@@ -157,23 +157,27 @@ def test_callback_that_fails_leaves_a_usable_network(answer, data):
 
 
 def test_progress(data, capsys, monkeypatch):
-    """A bar, lines where tqdm is not installed, and by default nothing."""
+    """A bar in a terminal; lines in a log file, or without tqdm; by default nothing."""
     pytest.importorskip("tqdm")
-    Network(SIZES).fit(*data, epochs=2, batch_size=8, validation_data=data, progress=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.stderr, "isatty", lambda: True)
+        Network(SIZES).fit(*data, epochs=2, batch_size=8, validation_data=data, progress=True)
     out, err = capsys.readouterr()
-    assert (out, "16/16" in err) == ("", True)
+    assert (out, "128/128" in err, " rows/s" in err) == ("", True, True)
     value = r"\d\.\d{4}"
     line = f"epoch 2/2  loss {value}  accuracy {value}  val_loss {value}  val_accuracy"
     assert re.search(line, err)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    net = Network(SIZES)
-    net.fit(*data, epochs=1)
-    assert capsys.readouterr() == ("", "")
-    net.fit(*data, epochs=2, progress=True)
-    out, err = capsys.readouterr()
-    assert (out, len(err.splitlines())) == ("", 2)
-    for line, number in zip(err.splitlines(), (2, 3), strict=True):
-        assert re.fullmatch(rf"epoch {number}/3  loss [\d.]+  accuracy [\d.]+  [\d.]+ s", line)
+    for is_installed in (True, False):
+        if not is_installed:
+            monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        net = Network(SIZES)
+        net.fit(*data, epochs=1)
+        assert capsys.readouterr() == ("", "")
+        net.fit(*data, epochs=2, progress=True)
+        out, err = capsys.readouterr()
+        assert (out, len(err.splitlines())) == ("", 2)
+        for line, number in zip(err.splitlines(), (2, 3), strict=True):
+            assert re.fullmatch(rf"epoch {number}/3  loss [\d.]+  accuracy [\d.]+  [\d.]+ s", line)
 
 
 # Slices, and what is seen between two steps

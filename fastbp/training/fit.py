@@ -85,7 +85,8 @@ class Epochs:
         """Train until ``epochs`` are done; ``show`` the progress."""
         length = self._run.steps_per_epoch
         try:
-            with Progress(show, self._first_epoch + epochs, epochs * length) as progress:
+            last, n_steps, size = self._first_epoch + epochs, epochs * length, self._run.batch_size
+            with Progress(show, last, n_steps, size) as progress:
                 if self._saved is not None:
                     progress.steps(self._saved.done * length + self._saved.step)
                 self._save()

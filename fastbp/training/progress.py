@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Progress:
-    """A tqdm bar over the steps, or a line per epoch where tqdm is not installed, or nothing.
+    """A tqdm bar over the rows in a terminal or a notebook, else a line per epoch, or nothing.
 
     Parameters
     ----------
@@ -16,9 +16,11 @@ class Progress:
         Number of the last epoch to be trained.
     n_steps : int
         Steps of all epochs together.
+    batch_size : int
+        Rows of a step.
     """
 
-    def __init__(self, show: bool, last_epoch: int, n_steps: int) -> None:
+    def __init__(self, show: bool, last_epoch: int, n_steps: int, batch_size: int) -> None:
         self._bar: Any = None
         self._prints = show
         self._last_epoch = last_epoch
@@ -27,7 +29,11 @@ class Progress:
                 from tqdm.auto import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=n_steps, unit="step", dynamic_ncols=True)
+            in_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+            if in_notebook or sys.stderr.isatty():
+                self._bar = tqdm(
+                    total=n_steps, unit=" rows", unit_scale=batch_size, dynamic_ncols=True
+                )
 
     def __enter__(self) -> Progress:
         return self

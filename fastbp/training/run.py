@@ -53,7 +53,7 @@ class Run:
     ----------
     order : ndarray of intp
         The rows' numbers in the order in which an epoch takes them; to be written before it.
-    steps_per_epoch : int
+    batch_size, steps_per_epoch : int
     totals : (N_TOTALS,) ndarray
         Sums over the rows of the epoch so far: see ``fastbp.backprop.totals``.
     start : ndarray
@@ -80,12 +80,12 @@ class Run:
         self.start = learner.parameters
         self.seconds = 0.0
         self.is_lost = False
-        self._data, self._batch_size = data, min(batch_size, n)
-        self.steps_per_epoch = -(-n // self._batch_size)
-        self._step_cost = layout.multiply_adds(plan, self._batch_size, passes=3)
+        self._data, self.batch_size = data, min(batch_size, n)
+        self.steps_per_epoch = -(-n // self.batch_size)
+        self._step_cost = layout.multiply_adds(plan, self.batch_size, passes=3)
         self._n_threads = cpus.n_useful(n_threads, self._step_cost, MULTIPLY_ADDS_PER_THREAD)
         self._panels = layout.Panels(plan, learner.parameters)
-        size = self._batch_size, self._n_threads
+        size = self.batch_size, self._n_threads
         self._work = state.make_workspace(plan, data, *size, with_penalty)
         self._weight_blocks = tasks.make_weight_blocks(plan, self._n_threads)
         self._seconds_per_step = 0.0
@@ -186,7 +186,7 @@ class Run:
         model = parallel.Model(
             self._panels.table, self._panels.numbers, self.learner.optimizer_state
         )
-        batches = parallel.Batches(self.order, self._batch_size, first, last)
+        batches = parallel.Batches(self.order, self.batch_size, first, last)
         shared = parallel.Tasks(self._weight_blocks, n_threads, n_threads, counters)
         train = partial(
             parallel.train, model, self._data, batches, options, self._work, shared, self.totals
