@@ -47,6 +47,8 @@ def test_every_example_is_tested():
         "mnist.py",
         "one_step_by_hand.py",
         "pictures.py",
+        "policy_gradient.py",
+        "stop_and_resume.py",
         "to_onnx.py",
         "your_own_loop.py",
     }
@@ -58,6 +60,21 @@ def test_pictures(tmp_path):
     assert accuracy_of(output) >= 96
     for name in ("curve", "weights", "misread"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_policy_gradient():
+    learnt = re.findall(r": action \d with probability ([\d.]+)", run("policy_gradient.py"))
+    assert len(learnt) == 4
+    assert min(map(float, learnt)) > 0.9
+
+
+@pytest.mark.compiled
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by a POSIX signal")
+def test_stop_and_resume():
+    output = run("stop_and_resume.py")
+    assert "the first process ended with status -9\n" in output
+    assert output.endswith("\nthe same bits\n")
 
 
 @pytest.mark.compiled
