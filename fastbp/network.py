@@ -23,6 +23,7 @@ from fastbp.training.fit import Epochs, Hooks, begin_epoch, resumable
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.learner import Learner
 from fastbp.training.run import Run
+from fastbp.training.summary import Summary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -227,6 +228,25 @@ class Network:
             f"{self._parameters.size} parameters, {epochs}>"
         )
 
+    def summary(self) -> Summary:
+        """Return a table of the layers, with parameters, memory and the optimizer's state.
+
+        Examples
+        --------
+        >>> print(Network([784, 30, 10]).summary())  # doctest: +ELLIPSIS
+        <Network 784-30-10 float32, seed 0: 23860 parameters, 0 epochs trained>
+        layer  activation   weights  biases  parameters   bytes
+        1      sigmoid     784 x 30      30      23,550  94,200
+        2      softmax      30 x 10      10         310   1,240
+        all                                      23,860  95,440
+        Optimizer: velocity after 0 updates, ... bytes
+        """
+        kept = self._learner.optimizer_state
+        return Summary(repr(self), self._plan, self.activation, self.dtype.itemsize, kept)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
     @property
     def parameters(self) -> Array:
         """All weights, layer by layer, then all biases, as one vector; assigning copies."""
@@ -426,10 +446,6 @@ class Network:
             return False
         return inputs.ends_training(callback(self, number, entry))
 
-    def _logits(self, X: ArrayLike, n_threads: int | None) -> Array:
-        x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
-        return self._predictor.logits(x, inputs.as_n_threads(n_threads))
-
     def _data(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> state.Data:
         return inputs.as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
 
@@ -452,14 +468,15 @@ class Network:
         TypeError, ValueError
             If ``X`` has another dtype or shape.  Infinite and NaN logits are returned.
         """
-        return self._logits(X, n_threads)
+        x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
+        return self._predictor.logits(x, inputs.as_n_threads(n_threads))
 
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
 
         Parameters and exceptions are those of `logits`; infinite and NaN logits are a ValueError.
         """
-        return predict.largest(self._logits(X, n_threads))
+        return predict.largest(self.logits(X, n_threads=n_threads))
 
     def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the probabilities of the classes, ``softmax(z^L)``.
@@ -467,13 +484,13 @@ class Network:
         Parameters, exceptions and shape are those of `logits`; infinite and NaN logits give NaN, in
         their row alone.
         """
-        z = self._logits(X, n_threads)
+        z = self.logits(X, n_threads=n_threads)
         kernels.softmax(z, z)
         return z
 
     def predict_log_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the logarithms of `predict_proba`, exact also where these round to 0 or 1."""
-        z = self._logits(X, n_threads)
+        z = self.logits(X, n_threads=n_threads)
         kernels.log_softmax(z, z)
         return z
 

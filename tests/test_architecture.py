@@ -49,7 +49,7 @@ ORDER = {
 
 # Lines of the longest files
 LINES = {
-    "network": 550,
+    "network": 570,
     "functional": 690,
 }
 

@@ -724,3 +724,24 @@ def test_rows_that_are_predicted_at_the_same_time_share_no_memory(rng, monkeypat
     first, second, third = memory
     assert not np.shares_memory(first, second)
     assert third is first or third is second
+
+
+def test_summary_counts_what_there_is():
+    net = Network([6, 5, 3], activation="tanh", dtype="float64")
+    summary = net.summary()
+    assert [row[:4] for row in summary.rows] == [(1, "tanh", 6, 5), (2, "softmax", 5, 3)]
+    assert [row.n_parameters for row in summary.rows] == [35, 18]
+    assert (summary.n_parameters, summary.n_bytes) == (net.parameters.size, net.parameters.nbytes)
+    assert summary.optimizer == "velocity after 0 updates"
+    assert summary.n_optimizer_bytes >= net.velocity.nbytes
+    of_velocity = summary.n_optimizer_bytes
+    net.fit(np.zeros((4, 6)), [0, 1, 2, 0], epochs=1, batch_size=4, optimizer=Adam())
+    summary = net.summary()
+    assert summary.optimizer == "first and second moment of Adam after 1 update"
+    assert summary.n_optimizer_bytes == 2 * of_velocity
+    text, html = str(summary), net._repr_html_()
+    assert text.splitlines()[0] == repr(net)
+    for cell in ("5 x 3", "144", "53", "424"):
+        assert f" {cell}" in text
+        assert f"<td>{cell}</td>" in html
+    assert "&lt;Network 6-5-3 tanh float64" in html
