@@ -13,6 +13,7 @@ from numba import njit
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+import fastbp
 from fastbp import kernels
 
 
@@ -31,7 +32,6 @@ def train(x, labels, w1, b1, w2, b2, epochs, batch_size, learning_rate, momentum
     """Train a network with one hidden layer in place; return the mean loss of each epoch."""
     n_steps = x.shape[0] // batch_size
     n_hidden, n_classes = w2.shape
-
     batch = np.empty((batch_size, x.shape[1]), x.dtype)
     a1 = np.empty((batch_size, n_hidden), x.dtype)
     z2 = np.empty((batch_size, n_classes), x.dtype)
@@ -73,15 +73,10 @@ def train(x, labels, w1, b1, w2, b2, epochs, batch_size, learning_rate, momentum
 def main():
     """Train on digits and test on others."""
     images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
     x_train, x_test, y_train, y_test = train_test_split(
-        (images / 16).astype(np.float32),
-        labels.astype(np.intp),
-        test_size=0.25,
-        stratify=labels,
-        random_state=0,
+        images, labels, test_size=0.25, stratify=labels, random_state=0
     )
-    x_train, x_test = np.ascontiguousarray(x_train), np.ascontiguousarray(x_test)
-
     rng = np.random.default_rng(0)
     w1 = rng.uniform(-0.2, 0.2, (64, 128)).astype(np.float32)
     w2 = rng.uniform(-0.8, 0.8, (128, 10)).astype(np.float32)
@@ -93,13 +88,8 @@ def main():
     mean_loss = train(x_train, y_train, w1, b1, w2, b2, 60, 16, 0.3, 0.9, rng)
     seconds = time.perf_counter() - started
 
-    a1 = np.empty((len(x_test), 128), np.float32)
-    z2 = np.empty((len(x_test), 10), np.float32)
-    kernels.dense_forward(x_test, w1, b1, a1)
-    kernels.sigmoid_forward(a1, a1)
-    kernels.dense_forward(a1, w2, b2, z2)
-    accuracy = np.mean(np.argmax(z2, axis=1) == y_test)
-
+    a1 = fastbp.sigmoid(fastbp.dense(x_test, w1, b1))
+    accuracy = np.mean(fastbp.dense(a1, w2, b2).argmax(axis=1) == y_test)
     print(f"training loss: {mean_loss[0]:.4f} in the first epoch, {mean_loss[-1]:.4f} in the last")
     print(f"trained in {seconds:.2f} s")
     print(f"test accuracy: {100 * accuracy:.2f} % of {len(y_test)} digits")

@@ -1,5 +1,7 @@
 """Each example runs by itself, warns of nothing, and says what it promises."""
 
+import copy
+import importlib.util
 import os
 import re
 import struct
@@ -7,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 
@@ -40,10 +45,14 @@ def accuracy_of(output):
 
 
 def test_every_example_is_tested():
-    names = {path.name for path in EXAMPLES.glob("*.py")}
+    lengths = {path.name: path.read_text("utf-8").count("\n") for path in EXAMPLES.glob("*.py")}
+    assert max(lengths.values()) < 100
+    names = set(lengths)
     assert names == {
+        "decision_regions.py",
         "digits.py",
         "grid_search.py",
+        "in_torch.py",
         "mnist.py",
         "one_step_by_hand.py",
         "pictures.py",
@@ -60,6 +69,72 @@ def test_pictures(tmp_path):
     assert accuracy_of(output) >= 96
     for name in ("curve", "weights", "misread"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_decision_regions(tmp_path):
+    output = run("decision_regions.py", str(tmp_path / "regions.png"))
+    before, after = map(float, re.findall(r"training: ([\d.]+) % of 150 points", output))
+    assert before < 70 < 93 < after
+    assert (tmp_path / "regions.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_in_torch():
+    if importlib.util.find_spec("torch") is None:
+        result = start("in_torch.py")
+        assert result.returncode == 1
+        assert result.stderr == "in_torch.py needs PyTorch, which is not installed\n"
+        return
+    output = run("in_torch.py")
+    assert "gradcheck passes: True\n" in output
+    assert float(output.split()[-1]) < 1e-5
+
+
+NOTEBOOK = nbformat.read(EXAMPLES / "derivation.ipynb", as_version=4)
+CODE = [cell.source for cell in NOTEBOOK.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.compiled
+def test_notebook():
+    """From top to bottom, in a kernel; it is committed without outputs."""
+    assert not any(cell.get("outputs") for cell in NOTEBOOK.cells)
+    notebook = copy.deepcopy(NOTEBOOK)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert sum(output.get("text", "").count("equal:") for output in outputs) == 27
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("a * (1 - a)\n", "a * (1 + a)\n"),
+        ("fastbp.softmax(z), np.exp(z - ", "fastbp.softmax(z), np.exp(z + "),
+        ("other = -", "other = "),
+        ("fastbp.logsumexp(z) - z[1]", "fastbp.logsumexp(z) - z[0]"),
+        ("jacobian.T @ (-y / a)", "jacobian.T @ (y / a)"),
+        ("formula = a - y", "formula = y - a"),
+        ("* a1 * (1 - a1)", "* a1"),
+        ("(delta2 @ w2.T)", "(delta2 @ w2)"),
+        ("delta2.mean(axis=0)", "delta2.sum(axis=0)"),
+        ("a1.T @ delta2 / n", "a1.T @ delta2"),
+        ("d = mu * d + g", "d = mu * d - g"),
+        ("(1 - mu**remaining)", "(1 - mu ** (remaining - 1))"),
+        ("slope = -eta", "slope = eta"),
+        ("learning_rate=eta, momentum", "learning_rate=eta / 2, momentum"),
+    ],
+)
+def test_checks_of_the_notebook_can_fail(right, wrong):
+    broken = [cell.replace(right, wrong, 1) for cell in CODE]
+    (changed,) = (i for i, cell in enumerate(broken) if cell != CODE[i])
+    names = {}
+    with matplotlib.rc_context({"backend": "agg"}):
+        for cell in broken[:changed]:
+            exec(cell, names)
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            exec(broken[changed], names)
+        matplotlib.pyplot.close("all")
 
 
 @pytest.mark.compiled
@@ -171,19 +246,16 @@ def test_mnist(digits_like_mnist):
 
 def test_mnist_says_what_is_wrong_with_the_files(digits_like_mnist, tmp_path):
     names = [path.name for path in digits_like_mnist.iterdir()]
-    assert "is no folder" in complaint(tmp_path / "nowhere")
+    assert "holds neither train-images-idx3-ubyte nor" in complaint(tmp_path / "nowhere")
     assert "holds neither train-images-idx3-ubyte nor" in complaint(tmp_path)
     for name in names:
         (tmp_path / name).symlink_to(digits_like_mnist / name)
     labels = tmp_path / "t10k-labels-idx1-ubyte"
     content = labels.read_bytes()
     labels.unlink()
-    for changed, message in (
-        (content[:-1], "must hold 10000 bytes of data, got 9999"),
-        (b"\0\0\x08\x03" + content[4:], "must begin with the magic number 2049, got 2051"),
-        (content[:7] + b"\x11" + content[8:], "must hold an array of shape (10000,), got (10001,)"),
-    ):
+    for changed in (content[:-1], b"\0\0\x08\x03" + content[4:], content[:7] + b"\x11" + content[8:]):
         labels.write_bytes(changed)
+        message = "t10k-labels-idx1-ubyte must hold bytes of shape (10000,) in the IDX format"
         assert message in complaint(tmp_path)
 
 
