@@ -91,7 +91,7 @@ def __getattr__(name: str) -> Any:
             from fastbp.estimator.classifier import MLPClassifier
         except ImportError as error:
             message = (
-                "fastbp.MLPClassifier needs scikit-learn 1.9 or later: "
+                "fastbp.MLPClassifier needs scikit-learn 1.6 or later: "
                 f"pip install 'fastbp[sklearn]' ({error})"
             )
             # hasattr and inspect take no other error; "from fastbp import" would drop its words.

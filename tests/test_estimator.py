@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import inspect
 import io
 import os
 import pickle
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 
 import joblib
 import numpy as np
@@ -18,7 +20,6 @@ import scipy.optimize
 import scipy.sparse
 from sklearn import neural_network
 from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -45,6 +46,17 @@ OPTIMIZERS = {
     "adam": {"solver": "adam", "learning_rate_init": 0.01},
 }
 SOLVERS = ["lbfgs", "sgd", "adam"]
+needs_callbacks = pytest.mark.skipif(
+    find_spec("sklearn.callback") is None, reason="scikit-learn has callbacks from 1.9 on"
+)
+needs_weights = pytest.mark.skipif(
+    "sample_weight" not in inspect.signature(neural_network.MLPClassifier.fit).parameters,
+    reason="scikit-learn's own class takes weights from 1.7 on",
+)
+WEIGHTED = [
+    pytest.param(False, id="unweighted"),
+    pytest.param(True, id="weighted", marks=needs_weights),
+]
 SPARSE = [
     getattr(scipy.sparse, f"{form}_{kind}")
     for form in ("csr", "csc", "coo")
@@ -167,7 +179,7 @@ def test_same_start_same_coefficients(data, rng, activation, optimizer):
     ],
 )
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("weighted", WEIGHTED)
 def test_same_course(data, weight, how, optimizer, weighted):
     ours, theirs = pair(**{"alpha": 0.01} | how, **OPTIMIZERS[optimizer])
     weights = (weight,) if weighted else ()
@@ -212,6 +224,7 @@ def test_same_course_of_two_warm_starts(data, optimizer, early_stopping):
         theirs.coefs_, theirs.intercepts_ = copy.deepcopy((theirs.coefs_, theirs.intercepts_))
 
 
+@needs_weights
 @pytest.mark.parametrize("learning_rate", ["constant", "invscaling"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_same_course_of_partial_fits(data, weight, optimizer, learning_rate):
@@ -900,6 +913,7 @@ def interrupt_after(epochs):
     return Callback(at_end)
 
 
+@needs_callbacks
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_an_interrupt_ends_training_with_a_warning(data, optimizer):
     classifier = small(max_iter=50, **OPTIMIZERS[optimizer]).set_callbacks(interrupt_after(4))
@@ -988,9 +1002,9 @@ def test_defaults_are_those_of_scikit_learn():
 
 
 def test_documented_defaults_are_those_of_the_signature():
-    section = MLPClassifier.__doc__.partition("Parameters")[2].partition("Attributes")[0]
+    section = inspect.getdoc(MLPClassifier).partition("Parameters")[2].partition("Attributes")[0]
     documented = {}
-    for names, defaults in re.findall(r"^    (\w[\w, ]*) : .*?default=(.*)$", section, re.M):
+    for names, defaults in re.findall(r"^(\w[\w, ]*) : .*?default=(.*)$", section, re.M):
         values = ast.literal_eval(defaults)
         documented |= zip(names.split(", "), values if ", " in names else [values], strict=True)
     assert documented == MLPClassifier().get_params()
@@ -1087,6 +1101,7 @@ def test_any_number_of_threads_gives_the_same_bits(rng, solver, dtype):
 # Callbacks
 
 
+@needs_callbacks
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_callbacks_hear_of_each_epoch(data, solver):
     callback = Callback()
@@ -1096,6 +1111,7 @@ def test_callbacks_hear_of_each_epoch(data, solver):
     assert_same(classifier, small(solver=solver).fit(*data))
 
 
+@needs_callbacks
 def test_callbacks_hear_of_partial_fit(data):
     callback = Callback()
     small().set_callbacks(callback).partial_fit(*data, classes=[0, 1, 2])
@@ -1109,6 +1125,7 @@ def test_callbacks_hear_of_partial_fit(data):
     ]
 
 
+@needs_callbacks
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_callback_may_end_training(data, solver):
     callback = Callback(lambda epoch: epoch == 5)
@@ -1122,6 +1139,7 @@ def test_a_callback_may_end_training(data, solver):
     assert_same(classifier, small(solver=solver, max_iter=5, tol=1e-9).fit(*data))
 
 
+@needs_callbacks
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_lbfgs_or_not_the_last_epoch_may_end_by_itself(data, solver):
     callback = Callback()
@@ -1133,6 +1151,7 @@ def test_lbfgs_or_not_the_last_epoch_may_end_by_itself(data, solver):
     assert callback.heard[-2:] == ["end fit", "teardown"]
 
 
+@needs_callbacks
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_callbacks_are_torn_down_when_a_fit_fails(data, solver):
     def fail(epoch):
@@ -1147,8 +1166,11 @@ def test_callbacks_are_torn_down_when_a_fit_fails(data, solver):
     assert classifier.set_callbacks().fit(*data).n_iter_ == 3
 
 
+@needs_callbacks
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_scoring_monitor_scores_each_epoch(data, weight, solver):
+    from sklearn.callback import ScoringMonitor
+
     X, y = data
     monitor = ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
     classifier = small(solver=solver, max_iter=4).set_callbacks(monitor).fit(X, y, weight)
@@ -1166,12 +1188,18 @@ def test_scoring_monitor_scores_each_epoch(data, weight, solver):
     assert [entry["accuracy"] for entry in of_the_fit] == [classifier.score(X, y, weight)]
 
 
+@needs_callbacks
 def test_progress_bar(data, capsys):
+    from sklearn.callback import ProgressBar
+
     small(max_iter=20).set_callbacks(ProgressBar()).fit(*data)
     assert "MLPClassifier - fit" in capsys.readouterr().out
 
 
+@needs_callbacks
 def test_callbacks_reach_it_in_a_search(data):
+    from sklearn.callback import ScoringMonitor
+
     monitor = ScoringMonitor(scoring="accuracy")
     pipeline = make_pipeline(StandardScaler(), small().set_callbacks(monitor))
     search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [0.01, 0.1]}, cv=2, refit=True)

@@ -184,6 +184,8 @@ def check_sample_weight(sample_weight: ArrayLike | None, X: Any) -> Array | None
     checked: Array = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
+    if not checked.any():  # scikit-learn itself asks for it from 1.9 on
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     return checked
 
 
@@ -194,13 +196,10 @@ def weigh_classes(class_weight: Any, weight: Array | None, y: Array, classes: Ar
     if class_weight == "balanced":
         # Rows of weight 0 do not count.
         there = slice(None) if weight is None else weight > 0
-        present, weight_of = np.unique(y[there]), np.ones(len(classes))
-        weight_of[np.searchsorted(classes, present)] = compute_class_weight(
-            "balanced",
-            classes=present,
-            y=y[there],
-            sample_weight=None if weight is None else weight[there],
-        )
+        present, of_row = np.unique(y[there], return_inverse=True)
+        totals = np.bincount(of_row, None if weight is None else weight[there])
+        weight_of = np.ones(len(classes))
+        weight_of[np.searchsorted(classes, present)] = totals.sum() / (len(present) * totals)
     else:
         weight_of = compute_class_weight(class_weight, classes=classes, y=y)
     bad = np.flatnonzero(~(weight_of >= 0) | np.isinf(weight_of))

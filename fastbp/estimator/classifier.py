@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import check_is_fitted
@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp import kernels
 from fastbp.estimator import checks
 from fastbp.estimator import file as classifier_file
-from fastbp.estimator.callbacks import CallbackTasks
+from fastbp.estimator.callbacks import CallbackSupportMixin, CallbackTasks
 from fastbp.estimator.checks import Validation
 from fastbp.estimator.coefficients import Coefficients
 from fastbp.estimator.data import lay_out
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 
 def _is_stochastic(estimator: MLPClassifier) -> bool:
     if estimator.solver not in STOCHASTIC:
@@ -37,6 +39,15 @@ def _is_stochastic(estimator: MLPClassifier) -> bool:
             f"{estimator.solver} is not stochastic."
         )
     return True
+
+
+# scikit-learn's decorators have no types.
+def _checks_parameters(method: Method) -> Method:
+    return cast(Method, _fit_context(prefer_skip_nested_validation=True)(method))
+
+
+def _if_stochastic(method: Method) -> Method:
+    return cast(Method, available_if(_is_stochastic)(method))
 
 
 class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # type: ignore[misc]
@@ -144,7 +155,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     True
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_checks_parameters
     def fit(
         self,
         X: Any,
@@ -182,8 +193,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         """
         return self._fit(X, y, sample_weight, Validation(X_val, y_val, sample_weight_val))
 
-    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_if_stochastic
+    @_checks_parameters
     def partial_fit(
         self,
         X: Any,
@@ -227,19 +238,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
             self.__dict__.update(before)
             raise
         X, y, weight, rows, held_out, *_ = checked
-        metadata = None if weight is None else {"sample_weight": weight}
-        context = self._init_callback_context(max_subtasks=1 if incremental else self.max_iter)
         name = "lbfgs-iter" if self.solver == "lbfgs" else "epoch"
-        tasks = CallbackTasks(self, context, name, X, y, metadata)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
-        if self.solver == "lbfgs":
-            rows = rows._replace(X=X.astype(np.float64, copy=False))
-            fit_lbfgs(self, network, lay_out(rows), tasks)
-        else:
-            fit_epochs(self, network, rows, held_out, tasks, incremental)
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes=dict
-        )
+        tasks = CallbackTasks(self, name, X, y, weight)
+        with tasks.fit(1 if incremental else self.max_iter):
+            if self.solver == "lbfgs":
+                rows = rows._replace(X=X.astype(np.float64, copy=False))
+                fit_lbfgs(self, network, lay_out(rows), tasks)
+            else:
+                fit_epochs(self, network, rows, held_out, tasks, incremental)
         return self
 
     def predict(self, X: Any) -> Array:
