@@ -12,7 +12,7 @@ from fastbp import kernels
 from fastbp._checks import arrays, labels, scalars
 from fastbp._checks.arrays import FLOAT32, FLOAT64, INTP, destination, has_plain_rows, is_plain
 from fastbp._checks.cost import CostBatch, as_batch, as_rows_of_one_axis
-from fastbp._checks.docs import documented
+from fastbp._checks.docs import documented, elementwise
 from fastbp._checks.labels import NO_WEIGHT, first_label_outside
 from fastbp._compile import kernel
 from fastbp.kernels.activation import ACTIVATIONS
@@ -46,10 +46,10 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     arrays.check_shape(b, w.shape[1:], "b")
     z = destination(out, (len(a_prev), w.shape[1]), dtype, a_prev, w, b)
     kernels.dense_forward(a_prev, w, b, z)
-    return arrays.deliver(z, out)  # type: ignore[no-any-return]
+    return arrays.deliver(z, out)
 
 
-def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Any:
+def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Array | None) -> Array:
     if not is_plain(z):
         z = arrays.as_float_array(z, "z")
     a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
@@ -60,8 +60,8 @@ def _elementwise(kernel: Callable[[Array, Array], None], z: ArrayLike, out: Arra
     return arrays.deliver(a, out)
 
 
-@documented
-def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
+@elementwise
+def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Array:
     """Logistic sigmoid: a = 1 / (1 + exp(-z)), element by element.
 
     {elementwise}
@@ -77,8 +77,8 @@ def sigmoid(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.sigmoid_forward, z, out)
 
 
-@documented
-def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
+@elementwise
+def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Array:
     """Derivative of the sigmoid: a' = a (1 - a) with a = sigmoid(z), element by element.
 
     {elementwise}
@@ -94,8 +94,8 @@ def sigmoid_derivative(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.sigmoid_derivative_forward, z, out)
 
 
-@documented
-def tanh(z: ArrayLike, *, out: Array | None = None) -> Any:
+@elementwise
+def tanh(z: ArrayLike, *, out: Array | None = None) -> Array:
     """Hyperbolic tangent: a = (exp(z) - exp(-z)) / (exp(z) + exp(-z)), element by element.
 
     {elementwise}
@@ -112,8 +112,8 @@ def tanh(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.tanh_forward, z, out)
 
 
-@documented
-def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
+@elementwise
+def relu(z: ArrayLike, *, out: Array | None = None) -> Array:
     """Rectifier: a = max(0, z), element by element; NaN stays NaN.
 
     {elementwise}
@@ -125,7 +125,7 @@ def relu(z: ArrayLike, *, out: Array | None = None) -> Any:
     return _elementwise(kernels.relu_forward, z, out)
 
 
-def _row_by_row(kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Any) -> Any:
+def _row_by_row(kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any, out: Any) -> Array:
     if has_plain_rows(z, axis):
         a = np.empty_like(z) if out is None else destination(out, z.shape, z.dtype, over=z)
         kernel(z, a)
@@ -137,7 +137,7 @@ def _row_by_row(kernel: Callable[[Array, Array], None], z: ArrayLike, axis: Any,
 
 
 @documented
-def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
+def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Array:
     """Softmax: a_i = exp(z_i) / sum_j exp(z_j) along ``axis``.
 
     {row_by_row}
@@ -158,7 +158,7 @@ def softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
 
 
 @documented
-def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Any:
+def log_softmax(z: ArrayLike, axis: Any = -1, *, out: Array | None = None) -> Array:
     """Logarithm of the softmax: ln a_i = z_i - ln sum_j exp(z_j) along ``axis``.
 
     {row_by_row}
@@ -277,7 +277,7 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     out: Array | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Array]:
     """Cross-entropy and its gradient in one pass: C = -sum_k y_k ln a_k, delta = a sum(y) - y.
 
     Parameters
@@ -436,7 +436,7 @@ def _as_scalar(value: float, dtype: np.dtype[Any]) -> Any:
 
 
 @documented
-def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Any:
+def output_error(a: ArrayLike, y: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Output error (BP1): delta = a - y, from the activations of the output layer.
 
     Row by row this is a sum(y) - y.  From logits, `softmax_cross_entropy` gives it without the
@@ -498,7 +498,7 @@ def hidden_error(
     arrays.check_shape(a, shape, "a")
     delta = destination(out, shape, dtype, delta_next, w_next, a)
     kernels.hidden_error_of(delta_next, w_next, a, delta, kind)
-    return arrays.deliver(delta, out)  # type: ignore[no-any-return]
+    return arrays.deliver(delta, out)
 
 
 @documented
@@ -520,7 +520,7 @@ def bias_gradient(delta: ArrayLike, *, out: Array | None = None) -> Array:
     _refuse_no_rows(delta)
     grad_b = destination(out, delta.shape[1:], delta.dtype, delta)
     kernels.bias_gradient(delta, grad_b)
-    return arrays.deliver(grad_b, out)  # type: ignore[no-any-return]
+    return arrays.deliver(grad_b, out)
 
 
 @documented
@@ -547,7 +547,7 @@ def weight_gradient(a_prev: ArrayLike, delta: ArrayLike, *, out: Array | None = 
     _refuse_no_rows(delta)
     grad_w = destination(out, (a_prev.shape[1], delta.shape[1]), delta.dtype, a_prev, delta)
     kernels.weight_gradient(a_prev, delta, grad_w)
-    return arrays.deliver(grad_w, out)  # type: ignore[no-any-return]
+    return arrays.deliver(grad_w, out)
 
 
 def _refuse_no_rows(delta: Array) -> None:

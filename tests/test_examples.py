@@ -253,7 +253,8 @@ def test_mnist_says_what_is_wrong_with_the_files(digits_like_mnist, tmp_path):
     labels = tmp_path / "t10k-labels-idx1-ubyte"
     content = labels.read_bytes()
     labels.unlink()
-    for changed in (content[:-1], b"\0\0\x08\x03" + content[4:], content[:7] + b"\x11" + content[8:]):
+    other_kind, other_size = b"\0\0\x08\x03" + content[4:], content[:7] + b"\x11" + content[8:]
+    for changed in (content[:-1], other_kind, other_size):
         labels.write_bytes(changed)
         message = "t10k-labels-idx1-ubyte must hold bytes of shape (10000,) in the IDX format"
         assert message in complaint(tmp_path)

@@ -263,7 +263,7 @@ def _are_same(x: Array, y: Array) -> bool:
     return bool(x.size == y.size and same_start)
 
 
-def deliver(result: Array, out: Array | None) -> Any:
+def deliver(result: Array, out: Array | None) -> Array:
     """Return a result computed in a `destination`; a scalar where it has no dimensions."""
     if out is None:
         return result if result.ndim else result[()]
@@ -284,7 +284,7 @@ def row_destination(
     return np.empty_like(rows)
 
 
-def deliver_rows(result: Array, out: Array | None, shape: Shape, axes: Shape) -> Any:
+def deliver_rows(result: Array, out: Array | None, shape: Shape, axes: Shape) -> Array:
     """Return a result computed in a `row_destination`, in its ``shape``."""
     if out is not None and np.may_share_memory(result, out):
         return out

@@ -1,7 +1,15 @@
-"""Paragraphs that the docstrings of several functions share."""
+"""What the declarations of several functions share: paragraphs of docstrings, and types."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
 
 _PARAGRAPHS = {
     "{examples}": """Examples
@@ -68,3 +76,17 @@ def documented(function: _Function) -> _Function:
         for name, paragraph in _PARAGRAPHS.items():
             function.__doc__ = function.__doc__.replace(name, paragraph)
     return function
+
+
+class Elementwise(Protocol):
+    """A function of arrays of any shape: numbers give a number."""
+
+    @overload
+    def __call__(self, z: float, *, out: None = None) -> np.float64: ...
+    @overload
+    def __call__(self, z: ArrayLike, *, out: Array | None = None) -> Array: ...
+
+
+def elementwise(function: Callable[..., Array]) -> Elementwise:
+    """Declare the types of an elementwise function."""
+    return cast(Elementwise, documented(function))

@@ -47,7 +47,7 @@ class Summary:
     """
 
     def __init__(
-        self, title: str, plan: Plan, activation: str, itemsize: int, optimizer_state: OptimizerState
+        self, title: str, plan: Plan, activation: str, itemsize: int, kept: OptimizerState
     ) -> None:
         self.title = title
         self.rows = []
@@ -58,11 +58,11 @@ class Summary:
             self.rows.append(Row(layer, kind, fan_in, fan_out, n, n * itemsize))
         self.n_parameters = plan.n_parameters
         self.n_bytes = plan.n_parameters * itemsize
-        velocity, second_moment, n_updates = optimizer_state
-        is_adam = second_moment is not None
-        kept = "first and second moment of Adam" if is_adam else "velocity"
-        self.optimizer = f"{kept} after {n_updates[0]:,} update{'' if n_updates[0] == 1 else 's'}"
-        self.n_optimizer_bytes = velocity.nbytes + (second_moment.nbytes if is_adam else 0)
+        n = int(kept.n_updates[0])
+        what = "velocity" if kept.second_moment is None else "first and second moment of Adam"
+        self.optimizer = f"{what} after {n:,} update{'' if n == 1 else 's'}"
+        moments = kept.velocity, kept.second_moment
+        self.n_optimizer_bytes = sum(x.nbytes for x in moments if x is not None)
 
     @property
     def _total(self) -> tuple[str, ...]:
