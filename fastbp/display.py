@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+__all__ = ["SamplesDisplay", "TrainingCurveDisplay", "WeightsDisplay"]
 
 _ROWS = {"label": "training", "color": "C0"}, {"label": "validation", "color": "C1"}
 
@@ -73,14 +74,40 @@ class TrainingCurveDisplay:
 
     @classmethod
     def from_history(cls, history: History, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the history of a `Network.fit`; see `plot` for ``ax`` and ``kwargs``."""
+        """Draw the history of a `Network.fit`.
+
+        Parameters
+        ----------
+        history : History
+            What `Network.fit` returned.
+        ax, **kwargs : as in `plot`
+            Where and how to draw.
+
+        Returns
+        -------
+        TrainingCurveDisplay
+            The display, drawn.
+        """
         if not isinstance(history, History):
             raise TypeError(f"history must be a History, got {type(history).__name__}")
         return cls(history.as_dict()).plot(ax=ax, **kwargs)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the curves of a fitted `MLPClassifier`; see `plot` for ``ax`` and ``kwargs``."""
+        """Draw the curves of a classifier.
+
+        Parameters
+        ----------
+        estimator : MLPClassifier
+            Fitted.
+        ax, **kwargs : as in `plot`
+            Where and how to draw.
+
+        Returns
+        -------
+        TrainingCurveDisplay
+            The display, drawn.
+        """
         if not hasattr(estimator, "loss_curve_"):
             raise TypeError(f"estimator must be a fitted MLPClassifier, got {estimator!r:.80}")
         names = {
@@ -100,8 +127,13 @@ class TrainingCurveDisplay:
         ----------
         ax : sequence of matplotlib.axes.Axes, optional
             As many as there are kinds of curves: losses, and accuracies if there are any.
-        **kwargs
+        **kwargs : dict
             Of ``Axes.plot``, for all curves.
+
+        Returns
+        -------
+        TrainingCurveDisplay
+            The display, drawn.
         """
         kinds = {"loss": ("loss", "val_loss"), "accuracy": ("accuracy", "val_accuracy")}
         kinds = {label: names for label, names in kinds.items() if any(map(self.curves.get, names))}
@@ -133,6 +165,7 @@ class WeightsDisplay:
     Parameters
     ----------
     weights : ndarray of shape (n_units, height, width)
+        Of each unit, one for each pixel.
 
     Attributes
     ----------
@@ -159,34 +192,60 @@ class WeightsDisplay:
 
     @classmethod
     def from_network(
-        cls, network: Any, shape: tuple[int, int], *, n_units: int = 16, **kwargs: Any
+        cls,
+        network: Any,
+        shape: tuple[int, int],
+        *,
+        n_units: int = 16,
+        ax: Any = None,
+        **kwargs: Any,
     ) -> Self:
-        """Draw the weights of ``n_units`` of a network's first layer, or of a classifier's.
+        """Draw the weights of a network's first layer, or of a classifier's.
 
         Parameters
         ----------
-        network : Network or fitted MLPClassifier
+        network : Network or MLPClassifier
+            A classifier must be fitted.
         shape : tuple of int
             Height and width of an image; their product is the number of features.
-        n_units : int
-            At most.
-        **kwargs
-            Of ``Axes.imshow``.
+        n_units, ax, **kwargs : as in `plot`
+            What, where and how to draw.
+
+        Returns
+        -------
+        WeightsDisplay
+            The display, drawn.
         """
         network = getattr(network, "network_", network)
         w = network.weights[0]
         if len(shape) != 2 or shape[0] * shape[1] != len(w):
             raise ValueError(f"shape must be of {len(w)} features, got {shape}")
         display = cls(w.T.reshape(-1, *shape))
-        return display.plot(n_units=n_units, **kwargs)
+        return display.plot(n_units=n_units, ax=ax, **kwargs)
 
     from_estimator = from_network
 
-    def plot(self, *, n_units: int = 16, **kwargs: Any) -> Self:
-        """Draw the weights of ``n_units`` at most; ``kwargs`` are those of ``Axes.imshow``."""
+    def plot(self, *, n_units: int = 16, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        n_units : int
+            At most.
+        ax : sequence of matplotlib.axes.Axes, optional
+            One for each unit, as far as they go.
+        **kwargs : dict
+            Of ``Axes.imshow``.
+
+        Returns
+        -------
+        WeightsDisplay
+            The display, drawn.
+        """
         norms = np.linalg.norm(self.weights, axis=(1, 2))
-        self.units_ = np.argsort(-norms, kind="stable")[:n_units]
-        self.figure_, self.ax_ = _grid(len(self.units_))
+        order = np.argsort(-norms, kind="stable")
+        self.figure_, self.ax_ = _grid(ax, min(n_units, len(order)))
+        self.units_ = order[: len(self.ax_)]
         limit = float(abs(self.weights[self.units_]).max()) or 1.0
         options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} | kwargs
         for axis, unit in zip(self.ax_, self.units_, strict=True):
@@ -202,7 +261,9 @@ class SamplesDisplay:
     Parameters
     ----------
     images : ndarray of shape (n, height, width)
+        Shown in shades of grey.
     labels, predictions : ndarray of shape (n,)
+        What the images are, and what they are taken for.
     probabilities : ndarray of shape (n,)
         Of the predictions.
 
@@ -248,21 +309,26 @@ class SamplesDisplay:
         shape: tuple[int, int],
         *,
         n_samples: int = 16,
+        ax: Any = None,
         **kwargs: Any,
     ) -> Self:
         """Draw rows that a network, or a classifier, takes for another class.
 
         Parameters
         ----------
-        network : Network or fitted MLPClassifier
+        network : Network or MLPClassifier
+            A classifier must be fitted.
         X, y : array_like of shape (n, height * width), (n,)
             Rows, and their labels.
         shape : tuple of int
             Height and width of an image.
-        n_samples : int
-            At most.
-        **kwargs
-            Of ``Axes.imshow``.
+        n_samples, ax, **kwargs : as in `plot`
+            What, where and how to draw.
+
+        Returns
+        -------
+        SamplesDisplay
+            The display, drawn.
         """
         x, labels = np.asarray(X), np.asarray(y)
         if len(shape) != 2 or x.ndim != 2 or shape[0] * shape[1] != x.shape[1]:
@@ -270,18 +336,31 @@ class SamplesDisplay:
         predictions = network.predict(X)
         surest = network.predict_proba(X).max(axis=1)
         display = cls(x.reshape(-1, *shape), labels, predictions, surest)
-        return display.plot(n_samples=n_samples, **kwargs)
+        return display.plot(n_samples=n_samples, ax=ax, **kwargs)
 
     from_estimator = from_network
 
-    def plot(self, *, n_samples: int = 16, **kwargs: Any) -> Self:
-        """Draw ``n_samples`` at most: mistakes from the surest on, then right ones, the least sure
-        first; ``kwargs`` are those of ``Axes.imshow``.
+    def plot(self, *, n_samples: int = 16, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw mistakes, the surest first, then right ones, the least sure first.
+
+        Parameters
+        ----------
+        n_samples : int
+            At most.
+        ax : sequence of matplotlib.axes.Axes, optional
+            One for each sample, as far as they go.
+        **kwargs : dict
+            Of ``Axes.imshow``.
+
+        Returns
+        -------
+        SamplesDisplay
+            The display, drawn.
         """
         is_right = self.predictions == self.labels
         order = np.where(is_right, 2 + self.probabilities, 1 - self.probabilities)
-        self.samples_ = np.argsort(order, kind="stable")[:n_samples]
-        self.figure_, self.ax_ = _grid(len(self.samples_))
+        self.figure_, self.ax_ = _grid(ax, min(n_samples, len(order)))
+        self.samples_ = np.argsort(order, kind="stable")[: len(self.ax_)]
         for axis, i in zip(self.ax_, self.samples_, strict=True):
             axis.imshow(self.images[i], **{"cmap": "gray_r"} | kwargs)
             title = (
@@ -293,21 +372,19 @@ class SamplesDisplay:
         return self
 
 
-def _grid(n: int) -> tuple[Figure, Any]:
-    """Return a figure with n axes without ticks, as many beside as above each other."""
-    columns = int(np.ceil(np.sqrt(n)))
-    rows = -(-n // columns)
-    figure, axes = _figure(
-        None,
-        nrows=rows,
-        ncols=columns,
-        figsize=(1.3 * columns + 0.8, 1.5 * rows),
-        layout="constrained",
-        squeeze=False,
-    )
-    axes = axes.ravel()
+def _grid(ax: Any, n: int) -> tuple[Figure, Any]:
+    """Return n axes without ticks and their figure: of ``ax``, or as many beside as above."""
+    if ax is not None:
+        axes = np.ravel(np.array(ax, object))[:n]
+        figure, _ = _figure(axes[0])
+    else:
+        columns = int(np.ceil(np.sqrt(n)))
+        rows = -(-n // columns)
+        size = {"figsize": (1.3 * columns + 0.8, 1.5 * rows), "layout": "constrained"}
+        figure, grid = _figure(None, nrows=rows, ncols=columns, squeeze=False, **size)
+        axes = grid.ravel()[:n]
+        for axis in grid.flat[n:]:
+            axis.remove()
     for axis in axes:
         axis.set(xticks=[], yticks=[])
-    for axis in axes[n:]:
-        axis.remove()
-    return figure, axes[:n]
+    return figure, axes

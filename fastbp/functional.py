@@ -30,8 +30,11 @@ def dense(a_prev: ArrayLike, w: ArrayLike, b: ArrayLike, *, out: Array | None = 
     Parameters
     ----------
     a_prev : array_like of shape (n, fan_in)
+        Activations of the layer before, or the features.
     w : array_like of shape (fan_in, fan_out)
+        Weights.
     b : array_like of shape (fan_out,)
+        Biases.
     {out}
 
     {examples}
@@ -282,7 +285,7 @@ def softmax_cross_entropy(
 
     Parameters
     ----------
-    z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction
+    z, y, axis, weight, sample_weight, ignore_index, label_smoothing, reduction : various
         As in `cross_entropy`.
     out : ndarray of the shape and dtype of delta, optional
         Where to write delta; it may overlap the inputs.
@@ -653,16 +656,21 @@ def adam_step(
 
     Parameters
     ----------
-    param, m, v : ndarray of float32 or float64, of one shape and dtype
-        Updated; the moments begin with zeros.
+    param : ndarray of float32 or float64
+        Updated.
     grad : array_like of the shape of ``param``
         Gradient of the cost.
-    learning_rate, epsilon, weight_decay : float >= 0
-        With weight_decay > 0 this is AdamW: param -= learning_rate weight_decay param comes first.
-        With epsilon = 0, a parameter whose gradients were all 0 becomes NaN.
-    beta_1, beta_2 : float in [0, 1)
-        Decay of the moments.
-    t : int >= 1
+    m, v : ndarray of the shape and dtype of ``param``
+        Updated; the moments begin with zeros.
+    learning_rate : float
+        Not negative.
+    beta_1, beta_2 : float
+        Decay of the moments, at least 0 and below 1.
+    epsilon : float
+        Not negative; with 0, a parameter whose gradients were all 0 becomes NaN.
+    weight_decay : float
+        Above 0 this is AdamW: param -= learning_rate weight_decay param comes first.
+    t : int
         Number of this step: 1 with the first gradient.
 
     {step_errors}

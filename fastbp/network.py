@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fastbp import kernels
+from fastbp._checks.docs import documented
 from fastbp._checks.scalars import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
 from fastbp._files import network_file
 from fastbp._files.checkpoint import Checkpoint, identity_of
@@ -174,6 +175,11 @@ class Network:
         is the old one or the new one, whatever happens; while another thread trains the network,
         the state between two steps is saved.
 
+        Parameters
+        ----------
+        path : path-like
+            A file of this name is replaced.
+
         Raises
         ------
         OSError
@@ -195,7 +201,15 @@ class Network:
     def load(cls, path: StrPath) -> Self:
         """Read a network, the same to the bit, from a file of `save` or ``MLPClassifier.save``.
 
-        A checkpoint of `fit` gives the network at that point of the run.
+        Parameters
+        ----------
+        path : path-like
+            Or a checkpoint of `fit`: it gives the network at that point of the run.
+
+        Returns
+        -------
+        Network
+            It predicts and trains as the one that was saved.
 
         Raises
         ------
@@ -230,6 +244,11 @@ class Network:
 
     def summary(self) -> Summary:
         """Return a table of the layers, with parameters, memory and the optimizer's state.
+
+        Returns
+        -------
+        Summary
+            Text where it is printed, HTML in a notebook; ``rows`` has the values.
 
         Examples
         --------
@@ -449,51 +468,74 @@ class Network:
     def _data(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> state.Data:
         return inputs.as_data(X, y, sample_weight, self.layer_sizes, self.dtype)
 
+    @documented
     def logits(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the weighted inputs of the output layer, ``z^L``.
 
-        Parameters
-        ----------
-        X : array_like of shape (n, n_features)
-        n_threads : int, optional
-            As in `fit`.
+        {rows}
 
         Returns
         -------
         ndarray of shape (n, n_classes)
-            In the network's dtype.  A row depends on no other row of the call, not by a bit.
+            In the network's dtype; infinite and NaN ones, too.  A row depends on no other row of
+            the call, not by a bit.
 
-        Raises
-        ------
-        TypeError, ValueError
-            If ``X`` has another dtype or shape.  Infinite and NaN logits are returned.
+        {network_errors}
         """
         x = inputs.as_samples(X, self.layer_sizes[0], self.dtype)
         return self._predictor.logits(x, inputs.as_n_threads(n_threads))
 
+    @documented
     def predict(self, X: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.intp]:
         """Return the most probable class of each row, the first of equals.
 
-        Parameters and exceptions are those of `logits`; infinite and NaN logits are a ValueError.
+        {rows}
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Integers from 0 to n_classes - 1.
+
+        {network_errors}
+            Or if a row gives infinite or NaN logits.
         """
         return predict.largest(self.logits(X, n_threads=n_threads))
 
+    @documented
     def predict_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
         """Return the probabilities of the classes, ``softmax(z^L)``.
 
-        Parameters, exceptions and shape are those of `logits`; infinite and NaN logits give NaN, in
-        their row alone.
+        {rows}
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            NaN in the rows that give infinite or NaN logits, and in them alone.
+
+        {network_errors}
         """
         z = self.logits(X, n_threads=n_threads)
         kernels.softmax(z, z)
         return z
 
+    @documented
     def predict_log_proba(self, X: ArrayLike, *, n_threads: int | None = None) -> Array:
-        """Return the logarithms of `predict_proba`, exact also where these round to 0 or 1."""
+        """Return the logarithms of `predict_proba`, exact also where these round to 0 or 1.
+
+        {rows}
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            NaN where those of `predict_proba` are.
+
+        {network_errors}
+        """
         z = self.logits(X, n_threads=n_threads)
         kernels.log_softmax(z, z)
         return z
 
+    @documented
     def loss(
         self,
         X: ArrayLike,
@@ -504,12 +546,21 @@ class Network:
     ) -> float:
         """Return the mean cross-entropy, ``-(1/n) sum_x sum_i y_i ln a_i``, without L2 penalty.
 
-        Parameters and exceptions are those of `fit`; the mean is weighted.  Rows of ``X`` that are
-        not finite give a loss that is not.
+        {data}
+        n_threads : int, optional
+            As in `fit`.
+
+        Returns
+        -------
+        float
+            Infinite or NaN if a row of ``X`` is not finite.
+
+        {network_errors}
         """
         data = self._data(X, y, sample_weight)
         return self._predictor.loss(data, inputs.as_n_threads(n_threads))
 
+    @documented
     def score(
         self,
         X: ArrayLike,
@@ -520,12 +571,21 @@ class Network:
     ) -> float:
         """Return the fraction of rows whose most probable class is the label.
 
-        Parameters and exceptions are those of `loss`.  Of a row of probabilities, the largest
-        counts.
+        {data}
+        n_threads : int, optional
+            As in `fit`.
+
+        Returns
+        -------
+        float
+            From 0 to 1.  Of a row of probabilities, the largest counts.
+
+        {network_errors}
         """
         data = self._data(X, y, sample_weight)
         return self._predictor.score(data, inputs.as_n_threads(n_threads))
 
+    @documented
     def gradients(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> tuple[float, list[Array], list[Array]]:
@@ -538,16 +598,23 @@ class Network:
             BP3  dC/db^l   = mean over the rows of delta^l
             BP4  dC/dW^l   = a^(l-1)T delta^l / n
 
-        Parameters and exceptions are those of `loss`.  It takes memory for all rows' activations.
-
-        A check by finite differences needs ``dtype="float64"``: with h = 1e-5,
-        ``(C(w + h) - C(w - h)) / 2h`` agrees to some 9 digits.  In float32 it is 2 or 3.
+        {data}
 
         Returns
         -------
         loss : float
+            As of `loss`.
         grad_w, grad_b : list of ndarray
             Shaped as ``weights`` and ``biases``.
+
+        {network_errors}
+
+        Notes
+        -----
+        It takes memory for all rows' activations.
+
+        A check by finite differences needs ``dtype="float64"``: with h = 1e-5,
+        ``(C(w + h) - C(w - h)) / 2h`` agrees to some 9 digits.  In float32 it is 2 or 3.
 
         Examples
         --------

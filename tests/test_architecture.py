@@ -49,7 +49,7 @@ ORDER = {
 
 # Lines of the longest files
 LINES = {
-    "network": 570,
+    "network": 640,
     "functional": 690,
 }
 

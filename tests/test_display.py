@@ -135,3 +135,13 @@ def test_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"matplotlib, which 'pip install fastbp\[plot\]' instal"):
         TrainingCurveDisplay.from_history(History(**CURVES))
+
+
+def test_images_go_to_given_axes():
+    figure, axes = pyplot.subplots(2, 2)
+    weights = WeightsDisplay(np.ones((3, 2, 2))).plot(ax=axes, n_units=16)
+    assert weights.figure_ is figure
+    assert [*weights.ax_] == [*axes.flat[:3]]
+    samples = SamplesDisplay(np.ones((9, 2, 2)), np.ones(9), np.zeros(9), np.linspace(0, 1, 9))
+    assert samples.plot(ax=axes).samples_.tolist() == [8, 7, 6, 5]
+    assert [len(axis.images) for axis in axes.flat] == [2, 2, 2, 1]

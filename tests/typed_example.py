@@ -1,6 +1,6 @@
 """A user's program with types: clean under ``mypy --strict`` and pyright, which read all of it.
 
-    mypy --strict tests/typed_example.py
+mypy --strict tests/typed_example.py
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
@@ -39,18 +40,40 @@ _PARAGRAPHS = {
         no class.""",
     "{velocity_step}": """Parameters
     ----------
-    param, velocity : ndarray of float32 or float64, of one shape and dtype
-        Updated; the velocity begins with zeros.
+    param : ndarray of float32 or float64
+        Updated.
     grad : array_like of the shape of ``param``
         Gradient of the cost.
-    learning_rate : float >= 0
-    momentum : float in [0, 1]
+    velocity : ndarray of the shape and dtype of ``param``
+        Updated; it begins with zeros.
+    learning_rate : float
+        Not negative.
+    momentum : float
+        From 0 to 1.
 
     {step_errors}""",
     "{step_errors}": """Raises
     ------
     TypeError, ValueError
         If an argument is not as above; if an updated array is read-only or overlaps another.""",
+    "{rows}": """Parameters
+    ----------
+    X : array_like of shape (n, n_features)
+        Numbers or bool, converted to the network's dtype.
+    n_threads : int, optional
+        Threads to compute with, at most, as in `fit`: the result does not depend on it.""",
+    "{data}": """Parameters
+    ----------
+    X : array_like of shape (n, n_features)
+        Numbers or bool, converted to the network's dtype.
+    y : array_like of shape (n,) or (n, n_classes)
+        Labels, or rows of probabilities.
+    sample_weight : array_like of shape (n,), optional
+        Weights of the rows, not negative: the mean is a weighted one.""",
+    "{network_errors}": """Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, shape or range.""",
     "{out}": """out : ndarray of the shape and dtype of the result, optional
         Where to write the result; it may be an input or overlap the inputs.
 
@@ -73,8 +96,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def documented(function: _Function) -> _Function:
     """Replace the names of shared paragraphs in a docstring by their text."""
     if function.__doc__:  # not under python -OO
+        text = inspect.cleandoc(function.__doc__) + "\n"  # as Python 3.13 has it
         for name, paragraph in _PARAGRAPHS.items():
-            function.__doc__ = function.__doc__.replace(name, paragraph)
+            text = text.replace(name, paragraph.replace("\n    ", "\n"))
+        function.__doc__ = text
     return function
 
 

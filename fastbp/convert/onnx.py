@@ -23,7 +23,8 @@ def to_onnx(network: Any) -> ModelProto:
 
     Parameters
     ----------
-    network : Network or fitted fastbp.MLPClassifier
+    network : Network or fastbp.MLPClassifier
+        A classifier must be fitted.
 
     Returns
     -------

@@ -182,7 +182,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
 
         Returns
         -------
-        self
+        MLPClassifier
+            Itself.
 
         Raises
         ------
@@ -206,14 +207,15 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
 
         Parameters
         ----------
-        X, y, sample_weight
-            As in `fit`.
+        X, y, sample_weight : as in `fit`
+            One batch after another is cut from them, as there.
         classes : array-like of shape (n_classes,)
             All labels that there will be; needed in the first call.
 
         Returns
         -------
-        self
+        MLPClassifier
+            Itself.
         """
         return self._fit(X, y, sample_weight, Validation(), classes, incremental=True)
 
@@ -254,6 +256,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Finite numbers.
 
         Returns
         -------
@@ -276,10 +279,17 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         return labels
 
     def predict_proba(self, X: Any) -> Array:
-        """Return the probabilities ``softmax(z)``, shape (n_samples, n_classes).
+        """Return the probabilities ``softmax(z)``; a row does not depend on the others.
 
-        A row does not depend on the others, not by a bit.  X and errors are those of `predict`, but
-        infinite and NaN logits give NaN.
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As in `predict`, which has the errors, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the dtype of ``coefs_``; infinite and NaN logits give NaN.
         """
         z = self._checked_logits(X)
         kernels.softmax(z, z)
@@ -288,17 +298,32 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     def predict_log_proba(self, X: Any) -> Array:
         """Return ``log_softmax(z)``, exact also where probabilities round to 0 or 1.
 
-        All else is as in `predict_proba`.
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As in `predict`, which has the errors, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the dtype of ``coefs_``; infinite and NaN logits give NaN.
         """
         z = self._checked_logits(X)
         kernels.log_softmax(z, z)
         return z
 
     def decision_function(self, X: Any) -> Array:
-        """Return the logits z, shape (n_samples, n_classes), infinite and NaN ones, too.
+        """Return the logits z, infinite and NaN ones, too.
 
-        Of two classes, that of the second, shape (n_samples,).  X and errors are those of
-        `predict`.
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            As in `predict`, which has the errors, too.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Of two classes, (n_samples,): the logit of the second, while that of the first is 0.
         """
         z = self._checked_logits(X)
         return z[:, 1] if z.shape[1] == 2 else z
@@ -314,7 +339,12 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
         """Write the fitted classifier to a file in the safetensors format.
 
         What `load` returns predicts, and goes on with `partial_fit` or a warm start, to the same
-        bits.  A file of this name is replaced, whole or not at all.
+        bits.
+
+        Parameters
+        ----------
+        path : path-like
+            A file of this name is replaced, whole or not at all.
 
         Raises
         ------
@@ -331,6 +361,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     @classmethod
     def load(cls, path: StrPath) -> Self:
         """Read a classifier that `save` has written; nothing is executed.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        MLPClassifier
+            Fitted.
 
         Raises
         ------

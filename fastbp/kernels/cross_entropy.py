@@ -279,6 +279,7 @@ def loss_sum(loss):
     Returns
     -------
     float64
+        The sum.
 
     Examples
     --------

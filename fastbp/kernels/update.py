@@ -41,7 +41,19 @@ class AdamRates(NamedTuple):
 
 
 class AdamOptions(NamedTuple):
-    """Options of `adam_step`."""
+    """Options of `adam_step`.
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon, weight_decay : float
+        As in `fastbp.adam_step`.
+
+    Examples
+    --------
+    >>> from fastbp.kernels import AdamOptions
+    >>> AdamOptions(0.001, 0.9, 0.999, 1e-8, 0.0).beta_2
+    0.999
+    """
 
     learning_rate: float
     beta_1: float

@@ -78,13 +78,18 @@ class History:
 class DivergenceError(FloatingPointError, ValueError):
     """Training left the finite numbers: the loss or a parameter became infinite or NaN.
 
-    Attributes
+    Parameters
     ----------
-    epoch : int or None
+    message : str
+        What happened.
+    epoch : int, optional
         The epoch it happened in, counted like ``Network.epoch``, from 1 on; an iteration of
         L-BFGS.
-    step : int or None
+    step : int, optional
         The step of that epoch, from 0 on; None if it is known of the epoch alone.
+
+    Attributes
+    ----------
     history : History
         The epochs that were finished before.
     """
