@@ -1,7 +1,7 @@
 """Draw the decision regions of a two-dimensional problem, before and after training.
 
 scikit-learn's own displays take a fastbp.MLPClassifier: these are two of them.
-Needs matplotlib: pip install 'fastbp[examples,plot]'
+Needs matplotlib: pip install 'fastbp[all]'
 Run: python examples/decision_regions.py [FILE]
 """
 

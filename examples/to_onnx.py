@@ -1,6 +1,6 @@
 """Train a classifier, write it as an ONNX model, and predict with ONNX Runtime.
 
-Needs both: pip install 'fastbp[examples,onnx]' onnxruntime
+Needs both: pip install 'fastbp[all]' onnxruntime
 Run: python examples/to_onnx.py [FILE]
 """
 

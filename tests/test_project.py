@@ -3,6 +3,8 @@
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,9 +15,7 @@ import fastbp
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 README = (ROOT / "README.md").read_text("utf-8")
-MODEL, SAVING, CLASSIFIER, KERNELS = re.findall(
-    r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE
-)
+MODEL, CLASSIFIER, KERNELS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def test_version_is_said_once_and_the_same():
@@ -34,17 +34,41 @@ def test_readme_has_the_two_commands(mark):
     assert "pip install" in block[1]
 
 
-def test_files_named_in_the_readme_exist():
-    named = set(re.findall(r"(?:examples|asv_benchmarks)/\w+\.py", README))
+def test_readme_has_two_screens():
+    assert README.count("\n") <= 180
+
+
+@pytest.mark.parametrize("page", ["README.md", ".github/CONTRIBUTING.md", "examples/README.md"])
+def test_files_named_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    named = set(re.findall(r"(?:examples|asv_benchmarks|tests)/\w+\.\w+", text))
+    named |= {f"examples/{name}" for name in re.findall(r"^\| `(\w+\.\w+)", text, re.MULTILINE)}
     assert named
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_every_example_is_in_the_list():
+    text = (ROOT / "examples/README.md").read_text("utf-8")
+    examples = [*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.ipynb")]
+    assert not [path.name for path in examples if f"| `{path.name}" not in text]
+
+
+@pytest.mark.compiled
+def test_commands_of_the_readme():
+    named = re.findall(r"(?<!`)`(?:\.venv/bin/)?((?:python|fastbp) [^`\n]*)`", README)
+    # The first three are run by test_main.py.
+    compare = "python asv_benchmarks/peers.py training --cpu-time"
+    assert set(named) == {"fastbp warmup", "fastbp info", "python -m fastbp verify", compare}
+    command = [sys.executable, *compare.split()[1:], "--sizes", "XS", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| XS | 64-32-10 | 32 |" in done.stdout
 
 
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param(MODEL + SAVING, id="model", marks=pytest.mark.compiled),
-        pytest.param(CLASSIFIER, id="classifier", marks=pytest.mark.compiled),
+        pytest.param(MODEL + CLASSIFIER, id="models", marks=pytest.mark.compiled),
         pytest.param(KERNELS, id="kernels"),
     ],
 )

@@ -141,7 +141,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, Coefficients):  # typ
     Two classes have one output unit, as in scikit-learn: its logistic function is the probability
     of the second class.  It is computed as the softmax of the logits 0 and z.
 
-    Rows of a sparse X are made dense as their batch comes up, never all at once.
+    Sparse rows cost what they hold, and are never made dense.
 
     Examples
     --------

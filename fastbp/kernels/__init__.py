@@ -1,4 +1,17 @@
-"""Compiled, unchecked, allocation-free kernels, callable from Python and from ``@njit`` code."""
+"""Compiled, unchecked, allocation-free kernels, callable from Python and from ``@njit`` code.
+
+Inputs come first, written arrays next, scalars last.  Arrays are C-contiguous, of float32 or
+float64, one for all; labels are integers.  Anything else is a TypingError when the call is
+compiled, and names the kernel and the argument.  (Within ``numba.guvectorize`` arrays may have any
+strides: hand kernels ``np.ascontiguousarray`` of them.)
+
+Values are not checked: a wrong length or label reads or writes memory that is not yours.  Run tests
+once with ``NUMBA_BOUNDSCHECK=1``: each kernel then compares lengths and labels first, and raises an
+IndexError that names them.
+
+Functions decorated with ``@njit(cache=True)`` call the kernels' machine code, or hold a copy where
+a kernel is small.  After an upgrade of fastbp they are compiled again, at their first call.
+"""
 
 from fastbp.kernels.activation import (
     relu_backward,
