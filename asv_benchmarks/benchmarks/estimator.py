@@ -55,6 +55,34 @@ class Epochs(Prepared):
         epochs_of(self.classifier, self.x, self.y)(5)
 
 
+class Sparse(Prepared):
+    """Sparse rows with 100 entries each: an epoch by partial_fit, and their probabilities."""
+
+    params = (["2000 x 30000"], DTYPES, [1, 2])
+    param_names = ("rows x columns", "dtype", "threads")
+    version = "1"
+
+    def prepare(self, size, dtype, n_threads):
+        from scipy import sparse
+
+        n, n_features = map(int, size.split(" x "))
+        rng = np.random.default_rng(0)
+        columns = rng.integers(0, n_features, (n, 100)).ravel()
+        entries = rng.standard_normal(columns.size).astype(dtype), columns, np.arange(n + 1) * 100
+        self.x = sparse.csr_matrix(entries, (n, n_features))
+        self.x.sum_duplicates()
+        self.y = np.arange(n) % 10
+        self.classifier = classifier("64-100-10 x 200 sgd", n_threads)
+        self.classifier.partial_fit(self.x, self.y, classes=np.arange(10))  # compile
+        self.classifier.predict_proba(self.x)
+
+    def time_epoch(self, size, dtype, n_threads):
+        self.classifier.partial_fit(self.x, self.y)
+
+    def time_predict_proba(self, size, dtype, n_threads):
+        self.classifier.predict_proba(self.x)
+
+
 class Ratios(_OnOneCore):
     """Epochs by partial_fit, of the same parameters."""
 
