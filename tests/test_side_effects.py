@@ -107,6 +107,7 @@ CALLS = {
         with_a_checkpoint(folder),
     ),
     "Network.forget": lambda folder: copy.copy(model("Network")).forget(),
+    "Network.summary": lambda folder: model("Network").summary()._repr_html_(),
     "Network.reset": lambda folder: copy.copy(model("Network")).reset(),
     "Network.predict in threads": lambda folder: model("Network").predict(
         np.tile(X, (200, 1)), n_threads=2
