@@ -346,7 +346,8 @@ class Network:
         Parameters
         ----------
         X : array_like of shape (n, n_features)
-            Finite numbers or bool; converted to the network's dtype, not copied if already right.
+            Finite numbers or bool, converted to the network's dtype.  Not copied if they have it,
+            nor if they are large and of uint8.
         y : array_like of shape (n,) or (n, n_classes)
             Labels (integers from 0 on), or rows of probabilities.
         epochs, batch_size : int
@@ -626,7 +627,8 @@ class Network:
                [ 0.75, -0.75]], dtype=float32)
         """
         grad = np.empty_like(self._parameters)
-        differentiate = Differentiator(self._plan, self._data(X, y, sample_weight))
+        data = self._data(X, y, sample_weight)
+        differentiate = Differentiator(self._plan, data, self.dtype)
         loss = differentiate(self._parameters, grad)
         grad_w, grad_b = layout.weight_views(self._plan, grad), layout.bias_views(self._plan, grad)
         return loss, list(grad_w), list(grad_b)

@@ -24,12 +24,15 @@ UPDATES = {
 }
 
 
+SCALE = 1 / 255
+
+
 class Problem:
     """A network of random parameters, velocities and rows.
 
     ``parameters``, ``velocity`` and ``second`` lie as in a network; `train` brings them to panel
     form and back. ``form``: rows are "positive", "with zeros" or "sparse", which are the same
-    numbers as "with zeros".
+    numbers as "with zeros"; "scaled bytes", or "bytes" that are scaled as they are gathered.
     """
 
     def __init__(
@@ -58,8 +61,11 @@ class Problem:
         self.velocity = rng.normal(scale=0.01, size=size).astype(dtype)
         self.second = rng.uniform(1e-4, 1e-2, size).astype(dtype) if adam else None
         self.x = rng.uniform(size=(n, sizes[0])).astype(dtype)
-        if form != "positive":
+        if form in ("with zeros", "sparse"):
             self.x = with_zeros(self.x, rng)
+        bytes_ = rng.integers(0, 256, (n, sizes[0])).astype(np.uint8)
+        if form in ("bytes", "scaled bytes"):
+            self.x = bytes_.astype(dtype) * np.dtype(dtype).type(SCALE)
         labels = rng.integers(0, sizes[-1], n)
         self.y = reference.onehot(labels, sizes[-1]).astype(dtype)
         if soft:
@@ -70,9 +76,11 @@ class Problem:
             self.y if soft else None,
             rng.integers(0, 4, n) * 0.7 if weighted else np.empty(0),
         )
+        if form == "bytes":
+            self.data = self.data._replace(x=bytes_, scale=SCALE)
         self.order = rng.permutation(n)
         self.batch_size, self.n_steps = batch_size, -(-n // batch_size)
-        self.work = state.make_workspace(self.plan, self.data, batch_size, 16, with_penalty)
+        self.work = state.make_workspace(self.plan, self.data, dtype, batch_size, 16, with_penalty)
         self.totals = np.zeros(4)
 
     @property

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -745,3 +746,25 @@ def test_summary_counts_what_there_is():
         assert f" {cell}" in text
         assert f"<td>{cell}</td>" in html
     assert "&lt;Network 6-5-3 tanh float64" in html
+
+
+@pytest.mark.compiled
+def test_many_rows_of_bytes_are_not_copied():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (1 << 14, 1 << 10), np.uint8)
+    y, weight = rng.integers(0, 3, len(X)), rng.random(len(X))
+    X.flags.writeable = False
+    results = []
+    for x in (X, X.astype("float32")):
+        net = Network([X.shape[1], 4, 3], seed=1)
+        how = {"epochs": 1, "batch_size": 500, "learning_rate": 1e-4, "sample_weight": weight}
+        history = net.fit(x, y, **how, validation_data=(x, y))
+        measured = history.val_loss, net.loss(x, y), net.score(x, y), net.predict_proba(x).tobytes()
+        _, grad_w, _ = net.gradients(x[:16384], y[:16384])
+        results.append((digest(net), measured, grad_w[0].tobytes()))
+        tracemalloc.start()
+        net.fit(x, y, **how, validation_data=(x, y))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < X.nbytes + 2**24  # of floats, 4 times as much
+    assert results[0] == results[1]

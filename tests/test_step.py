@@ -6,7 +6,7 @@ import reference
 from problem import UPDATES, Problem, digest
 from reference import gradients, norm_error
 
-from fastbp.backprop import layout, parallel, passes, tasks
+from fastbp.backprop import layout, parallel, passes, state, tasks
 from fastbp.kernels.activation import ACTIVATIONS
 
 #: Largest error of one step's parameters and memory, in unit roundoffs of their largest entry.
@@ -173,6 +173,22 @@ def test_sparse_rows_give_the_bits_of_dense_ones(sizes, n, batch_size, activatio
         for _ in range(2):
             assert problem.train() == -1
     assert digest(sparse) == digest(dense)
+
+
+@pytest.mark.parametrize("n_features", [1, 16, 37])
+def test_rows_of_bytes_give_the_bits_of_floats(n_features, dtype):
+    of_floats, of_bytes = (
+        Problem((n_features, 5, 3), dtype, form=form) for form in ("scaled bytes", "bytes")
+    )
+    assert of_bytes.data.x.dtype == np.uint8
+    gradients = []
+    for problem in (of_floats, of_bytes):
+        assert problem.train() == -1
+        problem.work = state.make_workspace(problem.plan, problem.data, dtype, 23)
+        gradients.append(np.full_like(problem.parameters, np.nan))
+        problem.differentiate(gradients[-1])
+    assert digest(of_bytes) == digest(of_floats)
+    np.testing.assert_array_equal(*gradients)
 
 
 @pytest.mark.parametrize("sizes", [(1, 3), (140, 20, 4)], ids=str)

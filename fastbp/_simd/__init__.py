@@ -32,6 +32,7 @@ from fastbp._simd.conversion import (
     convert,
     is_double,
     lane,
+    load_bytes,
     scalar,
     to_float64,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "lanes_before",
     "load",
     "load_acquire",
+    "load_bytes",
     "load_like",
     "load_masked",
     "load_transposed",

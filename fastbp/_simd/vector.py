@@ -54,6 +54,7 @@ def ir_type(vector: Vector) -> Any:
         types.float32: ir.FloatType(),
         types.float64: ir.DoubleType(),
         types.boolean: ir.IntType(1),
+        types.uint8: ir.IntType(8),
         types.int32: INT32,
         types.int64: INT64,
     }[vector.dtype]

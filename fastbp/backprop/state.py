@@ -1,7 +1,7 @@
 """What a step works on: data, the optimizer's state, a workspace, and the step's options."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,14 +58,16 @@ class ColumnEntries(NamedTuple):
 class Data(NamedTuple):
     """Rows with ``labels`` (n,) or ``targets`` (n, K).
 
-    With sparse rows, ``x`` has shape (0, n_features).  Compiled code leaves out what is None.
+    With sparse rows, ``x`` has shape (0, n_features).  Rows of uint8 are multiplied by ``scale``,
+    in the dtype of the parameters.  Compiled code leaves out what is None.
     """
 
-    x: FloatArray
+    x: npt.NDArray[Any]
     sparse: SparseRows | None
     labels: IndexArray | None
     targets: FloatArray | None
     row_weight: npt.NDArray[np.float64]  # (n,), or (0,) if every row weighs 1
+    scale: float | None = None  # of rows of uint8
 
 
 class StepOptions(NamedTuple):
@@ -163,10 +165,15 @@ def forget(state: OptimizerState) -> None:
 
 
 def make_workspace(
-    plan: Plan, data: Data, capacity: int, n_threads: int = 1, with_penalty: bool = False
+    plan: Plan,
+    data: Data,
+    dtype: npt.DTypeLike,
+    capacity: int,
+    n_threads: int = 1,
+    with_penalty: bool = False,
 ) -> Workspace:
     """Allocate the workspace of a step on up to ``capacity`` rows of ``data``."""
-    dtype = data.x.dtype
+    dtype = np.dtype(dtype)
     n_classes = plan.sizes[-1]
     n_hidden = capacity * plan.n_hidden
     n_out = capacity * n_classes

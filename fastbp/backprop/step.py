@@ -20,6 +20,7 @@ from fastbp._simd import (
     constant_for,
     convert,
     flat,
+    load_bytes,
     load_masked,
     offset,
     put,
@@ -177,6 +178,20 @@ def errors(net, units, l, first):
 
 
 @inlined
+def copy_row(x, n_features, scale, copy):
+    """Copy a row; bytes become floats times ``scale``, rounded once."""
+    if scale is None:
+        for q in range(0, n_features, width(x)):
+            store(copy, q, load_masked(x, q, n_features - q, 0.0))
+    else:
+        n_whole = n_features - n_features % width(copy)
+        for q in range(0, n_whole, width(copy)):
+            store(copy, q, load_bytes(x, q, copy) * scale)
+        for q in range(n_whole, n_features):
+            put(copy, q, float(at(x, q)) * constant_for(copy, scale, scale))
+
+
+@inlined
 def gather(data, batch, rows, work, x_stride):
     """a^0 and y: copy rows of the data to the workspace; sparse ones are read where they are.
 
@@ -187,9 +202,7 @@ def gather(data, batch, rows, work, x_stride):
         number = at(batch.order, batch.start + i)
         copy = offset(flat(work.x), i * x_stride)
         if data.sparse is None:
-            x = row(data.x, number)
-            for q in range(0, n_features, width(x)):
-                store(copy, q, load_masked(x, q, n_features - q, 0.0))
+            copy_row(row(data.x, number), n_features, data.scale, copy)
         if data.labels is None:
             y, y_copy = row(data.targets, number), row(work.targets, i)
             for k in range(data.targets.shape[1]):

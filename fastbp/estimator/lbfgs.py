@@ -88,7 +88,7 @@ def fit_lbfgs(classifier: Any, network: Network, data: state.Data, tasks: Callba
 
 def _penalized(plan: layout.Plan, data: state.Data, alpha: float, n_threads: int | None) -> Cost:
     """Return a function of the parameters: cost and gradient."""
-    differentiate = Differentiator(plan, data, n_threads)
+    differentiate = Differentiator(plan, data, np.float64, n_threads)
     parameters = state.make_parameters(plan, np.float64)
     grad = np.empty(plan.n_parameters)
     l2 = alpha / (float(data.row_weight.sum()) if data.row_weight.size else state.n_rows(data))

@@ -19,13 +19,19 @@ class Differentiator:
     The bits do not depend on the number of threads.
     """
 
-    def __init__(self, plan: layout.Plan, data: state.Data, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: layout.Plan,
+        data: state.Data,
+        dtype: npt.DTypeLike,
+        n_threads: int | None = None,
+    ) -> None:
         n = state.n_rows(data)
         cost = layout.multiply_adds(plan, n, passes=3)
         self._n_threads = cpus.n_useful(n_threads, cost, MULTIPLY_ADDS_PER_THREAD)
         self._table, self._data = plan.table, data
         self._batch = parallel.Batches(np.arange(n, dtype=np.intp), n, 0, 1)
-        self._work = state.make_workspace(plan, data, n, self._n_threads)
+        self._work = state.make_workspace(plan, data, dtype, n, self._n_threads)
         self._blocks = tasks.make_weight_blocks(plan, self._n_threads)
 
     def __call__(self, parameters: npt.NDArray[Any], grad: npt.NDArray[Any]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp._checks.arrays import as_float_array, is_plain
+from fastbp._checks.arrays import as_float_array, as_numeric, as_writeable_view, is_plain
 from fastbp._checks.labels import as_labels_or_targets, as_row_weight, unit_scale
 from fastbp._checks.scalars import as_int, as_positive_int, as_real
 from fastbp.backprop import passes, state
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[Any]
+
+# Elements of uint8 from which on they are not copied as floats: steps are compiled for them
+KEPT_BYTES = 1 << 24
 
 # Elements to check per compiled call: Ctrl-C takes effect between two calls.
 _ELEMENTS_PER_CALL = 1 << 26
@@ -74,10 +77,14 @@ def as_flat(values: ArrayLike, name: str, like: Array) -> Array:
 
 
 def as_samples(X: ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Array:
-    """Return rows of ``n_features`` elements."""
+    """Return rows of ``n_features`` elements; many rows of uint8 stay what they are."""
     if is_plain(X) and X.dtype is dtype and X.ndim == 2 and X.shape[1] == n_features:
         return X  # the checks below take as long as the forward pass of a row
-    x = as_float_array(X, name, dtype=dtype, ndim=2, small=True)
+    x = as_numeric(X, name, small=True)
+    if x.dtype == np.uint8 and x.ndim == 2 and x.size >= KEPT_BYTES:
+        x = as_writeable_view(np.ascontiguousarray(x))
+    else:
+        x = as_float_array(x, name, dtype=dtype, ndim=2, small=True)
     if x.shape[1] != n_features:
         raise ValueError(
             f"{name} must have {n_features} columns, one per unit of the first layer, got shape "
@@ -104,7 +111,8 @@ def as_data(
     if row_weight.size and not row_weight.any():
         raise ValueError(f"sample_weight must not be all zero, got {row_weight.size} zeros")
     row_weight = unit_scale(row_weight)
-    return state.Data(x, None, labels, targets, row_weight)
+    scale = 1.0 if x.dtype == np.uint8 else None
+    return state.Data(x, None, labels, targets, row_weight, scale)
 
 
 def as_validation(
@@ -126,6 +134,8 @@ def as_validation(
 
 def check_finite(x: Array) -> None:
     """Refuse rows to learn from that are not finite."""
+    if x.dtype == np.uint8:
+        return
     rows = max(1, _ELEMENTS_PER_CALL // x.shape[1])
     for first in range(0, len(x), rows):
         checked = x[first : first + rows]

@@ -18,6 +18,9 @@ Array = npt.NDArray[Any]
 # Rows that pass through the layers together: enough to keep the weights in cache
 ROWS_PER_BLOCK = 256
 
+# Elements of uint8 that are converted at a time
+FLOATS_OF_BYTES = 1 << 20
+
 # Multiply-adds of a prediction for which another thread takes part
 MULTIPLY_ADDS_PER_THREAD = 10_000_000
 
@@ -34,7 +37,12 @@ class Predictor:
         """Return the logits of checked rows; those of a row depend on no other row."""
         n = len(x) if isinstance(x, np.ndarray) else len(x.starts) - 1
         z = np.empty((n, self._n_classes), self._parameters.dtype)
-        if n == 1 and isinstance(x, np.ndarray):
+        if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+            rows = max(1, FLOATS_OF_BYTES // x.shape[1])
+            for first in range(0, n, rows):
+                some = x[first : first + rows].astype(z.dtype)
+                z[first : first + rows] = self.logits(some, n_threads)
+        elif n == 1 and isinstance(x, np.ndarray):
             # An earlier call leaves its memory; calls at the same time find none.
             try:
                 memory = self._spare.pop()

@@ -85,7 +85,7 @@ class Run:
         self._step_cost = layout.multiply_adds(plan, self.batch_size, passes=3)
         self._n_threads = cpus.n_useful(n_threads, self._step_cost, MULTIPLY_ADDS_PER_THREAD)
         self._panels = layout.Panels(plan, learner.parameters)
-        size = self.batch_size, self._n_threads
+        size = learner.parameters.dtype, self.batch_size, self._n_threads
         self._work = state.make_workspace(plan, data, *size, with_penalty)
         self._weight_blocks = tasks.make_weight_blocks(plan, self._n_threads)
         self._seconds_per_step = 0.0
