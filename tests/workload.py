@@ -51,17 +51,20 @@ class Job:
     model: str
     serial: str = ""
 
-    def fit(self, n_threads=2, after_epoch=lambda: None):
+    def fit(self, n_threads=2, after_epoch=None):
         """A trained model."""
         X, y = data()
         if self.model == "network":
             network = fastbp.Network([FEATURES, HIDDEN, CLASSES])
             options = {"epochs": EPOCHS, "batch_size": BATCH, "n_threads": n_threads}
-            network.fit(X, y, **options, callback=lambda *_: after_epoch())
+            callback = None if after_epoch is None else lambda *_: after_epoch()
+            network.fit(X, y, **options, callback=callback)
             return network
         classifier = fastbp.MLPClassifier(
             (HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, random_state=0, n_threads=n_threads
         )
+        if after_epoch is None:
+            return classifier.fit(X, y)
         return classifier.set_callbacks(_AfterEpochs(after_epoch)).fit(X, y).set_callbacks()
 
     def digest(self, fitted):
