@@ -119,7 +119,7 @@ def test_ctrl_c_within_the_callers_part(ctrl_c):
 
 
 def test_threads_that_cannot_be_started(monkeypatch):
-    """Nothing is begun, and those that could be started are not lost."""
+    """Those that could be started do the work, and are not lost."""
     started, calls = [], []
 
     class Scarce(threads._Worker):
@@ -132,11 +132,9 @@ def test_threads_that_cannot_be_started(monkeypatch):
     monkeypatch.setattr(threads, "_Worker", Scarce)
     monkeypatch.setattr(threads, "allowed_cpus", lambda: 100)
     try:
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            threads.run(len(threads._idle) + 4, lambda: calls.append(None))
-        assert calls == []
-        threads.run(2, lambda: calls.append(None))
-        assert len(calls) == 2
+        n_idle = len(threads._idle)
+        threads.run(n_idle + 4, lambda: calls.append(None))
+        assert len(calls) == n_idle + 3
         assert {*started} <= {*threads._idle}
     finally:
         for worker in {*started} - {*threads._idle}:

@@ -69,6 +69,7 @@ if hasattr(os, "register_at_fork"):
 def run(n_threads: int, work: Work) -> None:
     """Have ``n_threads`` threads call ``work()`` at once, this one among them.
 
+    Fewer do so where no more can be started.
     Returns when all calls have ended, also if one raises; then raises the first error.  Several
     threads may call this at once, and so may ``work``: every call has threads of its own.
     """
@@ -79,7 +80,10 @@ def run(n_threads: int, work: Work) -> None:
         workers = [_idle.pop() for _ in range(min(n_threads - 1, len(_idle)))]
     try:
         while len(workers) < n_threads - 1:
-            workers.append(_Worker())
+            try:
+                workers.append(_Worker())
+            except RuntimeError:  # at its limit, or (Python 3.12) when the process ends
+                break
         for worker in workers:
             worker.begin(work)
         work()
