@@ -36,6 +36,7 @@ try:
     from fastbp.network import Network
     from fastbp.optimizers import SGD, Adam
     from fastbp.training.history import DivergenceError
+    from fastbp.training.rows import open_rows
 finally:
     if _collects:
         gc.enable()
@@ -67,6 +68,7 @@ __all__ = [
     "logsumexp",
     "momentum_step",
     "nesterov_step",
+    "open_rows",
     "output_error",
     "relu",
     "sigmoid",

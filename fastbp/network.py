@@ -23,7 +23,8 @@ from fastbp.training.differentiate import Differentiator
 from fastbp.training.fit import Epochs, Hooks, begin_epoch, resumable
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.learner import Learner
-from fastbp.training.run import Run
+from fastbp.training.rows import Rows
+from fastbp.training.stream import source_of
 from fastbp.training.summary import Summary
 
 if TYPE_CHECKING:
@@ -315,8 +316,8 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Rows,
+        y: ArrayLike | None = None,
         *,
         epochs: int = 10,
         batch_size: int = 32,
@@ -333,6 +334,7 @@ class Network:
         checkpoint: StrPath | None = None,
         checkpoint_every: int | None = None,
         resume: bool = False,
+        buffer_rows: int | None = None,
     ) -> History:
         """Train by mini-batch gradient descent; go on where the last call ended.
 
@@ -347,9 +349,10 @@ class Network:
         ----------
         X : array_like of shape (n, n_features)
             Finite numbers or bool, converted to the network's dtype.  Not copied if they have it,
-            nor if they are large and of uint8.
+            nor if they are large and of uint8.  Or what `open_rows` returns.
         y : array_like of shape (n,) or (n, n_classes)
-            Labels (integers from 0 on), or rows of probabilities.
+            Labels (integers from 0 on), or rows of probabilities; not with `open_rows`, which has
+            them.
         epochs, batch_size : int
             Passes over the data, and rows per step; the last batch of an epoch may be short.
         learning_rate, momentum : float, optional
@@ -383,6 +386,10 @@ class Network:
             Go on from the file ``checkpoint``, if it exists: with the same network, data and
             arguments, to the same bits as a run without interruption.  ``n_threads``,
             ``progress``, ``callback`` and ``checkpoint_every`` may be others, ``epochs`` more.
+        buffer_rows : int, optional
+            Of a file of `open_rows`: rows in each of two buffers, by default of 256 MiB; whole
+            batches.  Blocks of a 256th of it are read in random order, and rows shuffled within a
+            buffer.  If all rows fit into one, the result is that of rows in memory.
 
         Returns
         -------
@@ -435,7 +442,10 @@ class Network:
         resume, n_threads = as_flag(resume, "resume"), inputs.as_n_threads(n_threads)
         inputs.check_callback(callback)
         every = inputs.check_checkpoint(checkpoint, checkpoint_every, resume)
-        data = self._data(X, y, sample_weight)
+        seed = self.seed if shuffle else None
+        kind = self.layer_sizes, self.dtype, seed
+        source = source_of(X, y, sample_weight, buffer_rows, batch_size, *kind)
+        data = source.data
         validation = inputs.as_validation(validation_data, self.layer_sizes, self.dtype)
         inputs.check_parameters(self._parameters)
         if checkpoint is not None or not self._learner.is_fresh(options.is_adam):
@@ -443,14 +453,16 @@ class Network:
         file = resumed = None
         if checkpoint is not None:
             identity = identity_of(data, validation, optimizer, batch_size, options.l2, shuffle)
+            identity |= source.identity(batch_size)
             file = Checkpoint(checkpoint, every, identity, self._metadata(0))
             if resume:
-                resumed = resumable(file, data, batch_size, epochs, options.is_adam)
-        begin = partial(begin_epoch, options, self.seed if shuffle else None)
+                resumed = resumable(file, source.n_rows, batch_size, epochs, options.is_adam)
+        begin = partial(begin_epoch, options, seed if source.rows is None else None)
         measure = partial(self._predictor.measures, validation, n_threads)
         hooks = Hooks(begin, measure, partial(self._end_epoch, callback))
-        with self._learner.training(options.is_adam):
-            run = Run(self._learner, data, batch_size, n_threads)
+        before = self._epoch if resumed is None else resumed.position.first_epoch
+        run_on = source.run(self._learner, batch_size, n_threads, before + epochs)
+        with self._learner.training(options.is_adam), run_on as run:
             epoch_loop = Epochs(run, hooks, self._epoch, file)
             if resumed is not None:
                 self._epoch = epoch_loop.resume(resumed)

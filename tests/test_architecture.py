@@ -49,7 +49,7 @@ ORDER = {
 
 # Lines of the longest files
 LINES = {
-    "network": 640,
+    "network": 650,
     "functional": 700,
 }
 

@@ -96,6 +96,12 @@ def kernel_call(name):
     return lambda folder: calls.sample(name, (3, 3), DTYPE)()
 
 
+def rows_in_a_file(folder):
+    np.save(folder / "rows.npy", X)
+    rows = fastbp.open_rows(folder / "rows.npy", Y)
+    return Network([3, 5, 4]).fit(rows, epochs=2, batch_size=2, buffer_rows=4).as_dict()["loss"]
+
+
 CALLS = {
     **{entry: good_call(entry) for entry in GOOD},
     **{f"kernels.{name}": kernel_call(name) for name in kernels.__all__ if name != "AdamOptions"},
@@ -107,6 +113,7 @@ CALLS = {
         with_a_checkpoint(folder),
     ),
     "Network.forget": lambda folder: copy.copy(model("Network")).forget(),
+    "open_rows": lambda folder: rows_in_a_file(folder),
     "Network.summary": lambda folder: model("Network").summary()._repr_html_(),
     "Network.reset": lambda folder: copy.copy(model("Network")).reset(),
     "Network.predict in threads": lambda folder: model("Network").predict(

@@ -32,7 +32,6 @@ from fastbp._simd.conversion import (
     convert,
     is_double,
     lane,
-    load_bytes,
     scalar,
     to_float64,
 )
@@ -41,6 +40,7 @@ from fastbp._simd.memory import (
     flat,
     lanes_before,
     load,
+    load_bytes,
     load_like,
     load_masked,
     offset,

@@ -7,7 +7,6 @@ from llvmlite import ir
 from numba.core import types
 
 from fastbp._simd.intrinsics import intrinsic
-from fastbp._simd.memory import read_lanes
 from fastbp._simd.vector import Vector, as_vector, constant, ir_type, lane_count, register_of
 
 
@@ -77,24 +76,6 @@ def _emit_convert(_typing: Any, x: Any, like: Any) -> Any:
 def convert(x: Any, like: Any) -> Any:
     """The same lanes, rounded where need be to the dtype of the row, array or lanes ``like``."""
     return x.astype(like.dtype)
-
-
-def _emit_load_bytes(_typing: Any, row: Any, start: Any, like: Any) -> Any:
-    converted = register_of(like)
-    loaded = Vector(row.dtype, converted.count)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.uitofp(read_lanes(builder, args[0], args[1], loaded), ir_type(converted))
-
-    return converted(row, types.intp, like), codegen
-
-
-@intrinsic(_emit_load_bytes)
-def load_bytes(row: Any, start: Any, like: Any) -> Any:
-    """A vector of the dtype of the row ``like``: the first of the bytes ``row[start:]``."""
-    count = lane_count(like.dtype)
-    assert 0 <= start <= row.size - count
-    return row[start : start + count].astype(like.dtype)
 
 
 def _emit_constant_for(_typing: Any, like: Any, single: Any, double: Any) -> Any:

@@ -246,6 +246,24 @@ def load_masked(row: Any, start: Any, count: Any, fill: Any) -> Any:
     return vector
 
 
+def _emit_load_bytes(_typing: Any, row: Any, start: Any, like: Any) -> Any:
+    converted = register_of(like)
+    loaded = Vector(row.dtype, converted.count)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.uitofp(read_lanes(builder, args[0], args[1], loaded), ir_type(converted))
+
+    return converted(row, types.intp, like), codegen
+
+
+@intrinsic(_emit_load_bytes)
+def load_bytes(row: Any, start: Any, like: Any) -> Any:
+    """A vector of the dtype of the row ``like``: the first of the bytes ``row[start:]``."""
+    count = lane_count(like.dtype)
+    assert 0 <= start <= row.size - count
+    return row[start : start + count].astype(like.dtype)
+
+
 def _emit_store(_typing: Any, row: Any, start: Any, x: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         write_lanes(builder, args[0], args[1], args[2])

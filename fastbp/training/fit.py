@@ -161,10 +161,10 @@ def begin_epoch(
 
 
 def resumable(
-    checkpoint: Checkpoint, data: state.Data, batch_size: int, epochs: int, is_adam: bool
+    checkpoint: Checkpoint, n_rows: int, batch_size: int, epochs: int, is_adam: bool
 ) -> Snapshot | None:
     """Return what a checkpoint holds of a run of ``epochs``; None if there is no file."""
-    snapshot = checkpoint.load(-(-state.n_rows(data) // batch_size), is_adam, asdict(History()))
+    snapshot = checkpoint.load(-(-n_rows // min(batch_size, n_rows)), is_adam, asdict(History()))
     if snapshot is not None and snapshot.position.done > epochs:
         raise ValueError(
             f"epochs must be at least {snapshot.position.done}, those of the checkpoint, "

@@ -106,13 +106,22 @@ def as_data(
     if len(x) == 0:
         raise ValueError(f"{names[0]} must have at least one row, got shape {x.shape}")
     answers = as_labels_or_targets(y, (len(x), layer_sizes[-1]), dtype, names[1])
+    scale = 1.0 if x.dtype == np.uint8 else None
+    return with_answers(x, answers, sample_weight, scale)
+
+
+def with_answers(
+    x: Array,
+    answers: Array,
+    sample_weight: ArrayLike | None,
+    scale: float | None,
+) -> state.Data:
+    """Return rows with labels or targets, and weights as many as there are of these."""
     labels, targets = (answers, None) if answers.ndim == 1 else (None, answers)
-    row_weight = as_row_weight(sample_weight, (len(x),), is_signed=False)
+    row_weight = as_row_weight(sample_weight, (len(answers),), is_signed=False)
     if row_weight.size and not row_weight.any():
         raise ValueError(f"sample_weight must not be all zero, got {row_weight.size} zeros")
-    row_weight = unit_scale(row_weight)
-    scale = 1.0 if x.dtype == np.uint8 else None
-    return state.Data(x, None, labels, targets, row_weight, scale)
+    return state.Data(x, None, labels, targets, unit_scale(row_weight), scale)
 
 
 def as_validation(
