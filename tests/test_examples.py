@@ -51,6 +51,7 @@ def test_every_example_is_tested():
     assert names == {
         "decision_regions.py",
         "digits.py",
+        "from_disk.py",
         "grid_search.py",
         "in_torch.py",
         "mnist.py",
@@ -75,6 +76,13 @@ def test_decision_regions(tmp_path):
     before, after = map(float, re.findall(r"training: ([\d.]+) % of 150 points", output))
     assert before < 70 < 93 < after
     assert (tmp_path / "regions.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_from_disk():
+    output = run("from_disk.py")
+    assert accuracy_of(output) >= 95
+    assert float(re.search(r"20 parts: ([\d.]+) %$", output)[1]) > 90
 
 
 @pytest.mark.compiled

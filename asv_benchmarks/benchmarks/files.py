@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+import numpy as np
+
 from ._common import DTYPES, SIZES, network, part
 
 
@@ -30,3 +32,33 @@ class ModelFile:
 
     def time_load(self, size, dtype):
         self.load(self.path)
+
+
+class RowsInAFile:
+    """An epoch over 16384 rows of bytes: in memory, in a file of one buffer, and of eight."""
+
+    params = (["M 784-100-10 x 32"], ["memory", "1 buffer", "8 buffers"])
+    param_names = ("layers x batch", "rows")
+    version = "1"
+
+    def setup(self, size, rows):
+        open_rows = part("open_rows")
+        layers, batch = SIZES[size].layers, SIZES[size].batch
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (16384, layers[0]), np.uint8)
+        y = rng.integers(0, layers[-1], len(x))
+        self.folder = tempfile.TemporaryDirectory()
+        path = os.path.join(self.folder.name, "x.npy")
+        np.save(path, x)
+        buffer_rows = None if rows == "memory" else len(x) // int(rows.split()[0])
+        self.rows = open_rows(x if rows == "memory" else path, y, scale=1 / 255)
+        self.how = {"batch_size": batch, "learning_rate": 0.01, "buffer_rows": buffer_rows}
+        self.network = network(layers, "float32")
+        self.time_epoch(size, rows)  # compile
+
+    def teardown(self, size, rows):
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+    def time_epoch(self, size, rows):
+        self.network.fit(self.rows, epochs=1, **self.how)
