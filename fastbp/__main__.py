@@ -220,6 +220,16 @@ def _network(dtype: str) -> Iterator[Work]:
         yield f"Network.{method.__name__}", partial(method, x)
 
 
+def _bytes(dtype: str) -> Iterator[Work]:
+    x, labels, _ = _rows(dtype)
+    rows = fastbp.open_rows(x.astype(np.uint8), labels)
+    net = fastbp.Network([3, 5, 4], dtype=dtype)
+    optimizers: tuple[fastbp.SGD | fastbp.Adam, ...] = fastbp.SGD(0.1), fastbp.Adam()
+    for optimizer, size in itertools.product(optimizers, (32, 200)):
+        name = f"Network.fit, {type(optimizer).__name__}, rows of bytes, batches of {size}"
+        yield name, partial(net.fit, rows, epochs=1, batch_size=size, optimizer=optimizer)
+
+
 def _classifier(dtype: str) -> Iterator[Work]:
     from scipy.sparse import csr_array
 
@@ -238,7 +248,12 @@ def _classifier(dtype: str) -> Iterator[Work]:
             yield f"MLPClassifier.{method.__name__}, {kind} rows", partial(method, rows)
 
 
-PARTS = {"functions": _functions, "network": _network, "classifier": _classifier}
+PARTS = {
+    "functions": _functions,
+    "network": _network,
+    "bytes": _bytes,
+    "classifier": _classifier,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

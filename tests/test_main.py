@@ -57,7 +57,7 @@ def test_what_is_warmed_up_is_not_compiled_again(tmp_path):
     [
         ([], 2, "the following arguments are required: command"),
         (["bench"], 2, "invalid choice: 'bench'"),
-        (["warmup", "regressor"], 2, "unknown part regressor; known: functions, network, class"),
+        (["warmup", "regressor"], 2, "unknown part regressor; known: functions, network, bytes"),
         (["info", "--xml"], 2, "unrecognized arguments: --xml"),
         (["verify", "cosine"], 2, "unknown quantity cosine; known: exp"),
     ],

@@ -158,6 +158,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(data, saved, tmp_path, n_ep
         new().fit(other, **how, **checkpoint, resume=True)
 
 
+def test_another_scale_is_another_run(data, tmp_path):
+    X, y, _ = data
+    how = {"learning_rate": 0.01, "checkpoint": tmp_path / "run"}
+    new().fit(fastbp.open_rows(X, y, scale=SCALE), epochs=1, **how)
+    with pytest.raises(ValueError, match="X"):
+        new().fit(fastbp.open_rows(X, y, scale=1 / 256), epochs=2, **how, resume=True)
+
+
 def test_a_run_goes_on_from_the_middle_of_a_buffer(data, saved, tmp_path, monkeypatch):
     X, y, _ = data
     rows = fastbp.open_rows(saved(X.astype("float32")), y)

@@ -164,14 +164,15 @@ def _fingerprints(data: state.Data) -> dict[str, str | None]:
     weight = data.row_weight
     assert y is not None
     return {
-        "X": _fingerprint(data.x),
+        "X": _fingerprint(data.x, data.scale),
         "y": _fingerprint(y),
         "sample_weight": _fingerprint(weight) if weight.size else None,
     }
 
 
-def _fingerprint(array: Array) -> str:
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+def _fingerprint(array: Array, scale: float | None = None) -> str:
+    scaled = "" if scale is None else f" times {scale!r}"
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}{scaled}".encode())
     digest.update(bytes_of(array))
     return digest.hexdigest()
 
