@@ -4,6 +4,8 @@ import os
 import tracemalloc
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from trainings import OPTIMIZERS, digest
 
@@ -203,6 +205,104 @@ def test_memory_holds_two_buffers(rng, saved):
     assert peak < (2 << 20) * 2  # of 16 MiB
 
 
+# Parquet and Arrow files
+
+
+def table_of(X, y, kind):
+    """The rows as columns of numbers, as lists of fixed or any size, or as bytes; and labels."""
+    if kind == "columns":
+        columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
+    elif kind == "bytes":
+        binary = pyarrow.binary(X.shape[1])
+        columns = {"x": pyarrow.array([row.tobytes() for row in X], binary)}
+    elif kind == "fixed lists":
+        columns = {
+            "x": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(X.ravel()), X.shape[1])
+        }
+    else:
+        columns = {"x": pyarrow.array(list(X))}
+    return pyarrow.table({**columns, "label": y})
+
+
+def write(table, path, rows):
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, row_group_size=rows)
+    else:
+        with pyarrow.ipc.new_file(path, table.schema) as file:
+            file.write_table(table, max_chunksize=rows)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@pytest.mark.parametrize("kind", ["columns", "bytes", "fixed lists", "lists"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_columns_give_the_bits_of_memory(data, tmp_path, kind, dtype, ending):
+    X, y, _ = data
+    if kind == "bytes" and dtype != "uint8":
+        return
+    X = X.astype(dtype)
+    for part in (0, 1):  # two files, the second with rows of its own
+        half = slice(part * 500, N if part else 500)
+        write(table_of(X[half], y[half], kind), tmp_path / f"part-{part}.{ending}", 60)
+    paths = [str(tmp_path / f"part-{part}.{ending}") for part in (0, 1)]
+    scale = {"scale": SCALE} if dtype == "uint8" else {}
+    rate = 0.01 if dtype == "uint8" else 1e-5
+    how = {"epochs": 2, "batch_size": 20, "learning_rate": rate}
+    expected = new()
+    expected.fit(fastbp.open_rows(X, y, **scale), **how)
+    for source in (paths, str(tmp_path / f"part-*.{ending}")):
+        rows = fastbp.open_rows(source, label="label", **scale)
+        assert (len(rows), rows.n_features, rows.dtype) == (N, FEATURES, np.dtype(dtype))
+        net = new()
+        net.fit(rows, **how)
+        assert digest(net) == digest(expected)
+    sizes = np.array([60] * 8 + [20] + [60] * 8 + [23])
+    order, streamed = Shuffle(N, 200, 3, sizes), new()
+    streamed.fit(rows, **how, buffer_rows=200)
+    expected = new()
+    for epoch in (1, 2):
+        numbers = rows_of(order, epoch)
+        assert sorted(numbers.tolist()) == list(range(N))
+        chosen = fastbp.open_rows(X[numbers], y[numbers], **scale)
+        expected.fit(chosen, **how | {"epochs": 1}, shuffle=False)
+    assert digest(streamed) == digest(expected)
+
+
+def test_refusals_of_columns(data, tmp_path):
+    X, y, _ = data
+    good = write(table_of(X, y, "columns"), tmp_path / "good.parquet", 100)
+    (tmp_path / "text.parquet").write_text("nothing")
+    with_null = pyarrow.table({"x": [1.0] * 30 + [None], "label": [0] * 31})
+    ragged = pyarrow.table({"x": [[1.0, 2.0], [3.0]], "label": [0, 1]})
+    words = pyarrow.table({"x": ["a", "b"], "label": [0, 1]})
+    other = write(pyarrow.table({"x0": X[:1, 0], "label": [0]}), tmp_path / "other.parquet", 1)
+    no_label = pyarrow.table({"x": [1.0, 2.0], "label": pyarrow.array([None, 1])})
+    for error, message, X_, how in (
+        (FileNotFoundError, "no file", tmp_path / "nowhere.parquet", {"label": "label"}),
+        (ValueError, "must be a Parquet or Arrow file: .*text", tmp_path / "text.parquet", {}),
+        (ValueError, r"\.parquet or \.arrow files, got .*x\.npy", [good, "x.npy"], {}),
+        (ValueError, "X must have one column 'z', ", good, {"features": ["z"]}),
+        (ValueError, "X must have one column 'x1', .*other", [good, other], {"label": "label"}),
+        (
+            ValueError,
+            "must hold no null, column 'x' of .*bad.parquet does",
+            with_null,
+            {"label": "label"},
+        ),
+        (ValueError, "X must have lists of one length", ragged, {"label": "label"}),
+        (TypeError, "features must be numbers, lists or bytes", words, {"label": "label"}),
+        (ValueError, "must hold no null, column 'label'", no_label, {"label": "label"}),
+        (TypeError, "y must be given", good, {"features": ["x0"]}),
+        (TypeError, "y must be left out where label", good, {"y": y, "label": "label"}),
+        (TypeError, "features must be a sequence of names", good, {"features": "x0", "y": y}),
+        (TypeError, "label must be None but for Parquet", X, {"label": "label", "y": y}),
+    ):
+        if isinstance(X_, pyarrow.Table):
+            X_ = write(X_, tmp_path / "bad.parquet", 10)
+        with pytest.raises(error, match=message):
+            fastbp.open_rows(X_, **how)
+
+
 # Refusals
 
 
@@ -256,7 +356,7 @@ def test_refusals_of_fit(data, saved):
     before = digest(net)
     for error, message, arguments, options in (
         (TypeError, "y must be left out", (rows, y), {}),
-        (TypeError, "y must be given", (X,), {}),
+        (TypeError, "y must be an array, got NoneType", (X,), {}),
         (ValueError, "buffer_rows must be None without open_rows", (X, y), {"buffer_rows": 99}),
         (ValueError, "buffer_rows must be at least batch_size, 32", (rows,), {"buffer_rows": 9}),
         (ValueError, "X must have 7 columns", (fastbp.open_rows(X[:, 1:], y),), {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -97,14 +98,13 @@ class Buffers:
         x, at = memory[: self._shuffle.size(k)], 0
         numbers = np.empty(len(x), np.intp)
         for first, n in self._shuffle.spans(epoch, k):
-            self._rows.read(first, x[at : at + n])
+            self._rows.file.read(first, x[at : at + n])
             numbers[at : at + n] = np.arange(first, first + n)
             at += n
         if x.dtype != np.uint8 and not passes.all_finite(x.reshape(-1)):
             row, column = np.argwhere(~np.isfinite(x))[0].tolist()
-            raise ValueError(
-                f"X must be finite, got {x[row, column]} in row {numbers[row]} of {self._rows.path}"
-            )
+            place = f"row {numbers[row]} of {self._rows.file.path}"
+            raise ValueError(f"X must be finite, got {x[row, column]} in {place}")
         _, _, labels, targets, weight, scale = self._answers
         return state.Data(
             x,
@@ -139,9 +139,11 @@ class StreamRun(Run):
         """Make steps on one buffer."""
         k = self.step // self._steps_per_buffer
         if self._held != (epoch, k):
+            started = time.perf_counter()
             self._data = self._buffers.take(epoch, k)
             self.order = self._shuffle.order(epoch, k)
             self._held = epoch, k
+            self.seconds += time.perf_counter() - started
         end = min(until, (k + 1) * self._steps_per_buffer)
         super()._make_slice(epoch, options, progress, end)
 
@@ -215,9 +217,8 @@ def source_of(
             buffer_rows = max(batch_size, BUFFER_BYTES // (X.n_features * itemsize))
         if X.in_memory is not None or len(X) <= buffer_rows:
             return Source(data._replace(x=in_memory(X, dtype)), None, None)
-        return Source(data, X, Shuffle(len(X), buffer_rows // batch_size * batch_size, seed))
-    if y is None:
-        raise TypeError("y must be given: labels, or rows of probabilities")
+        whole_batches = buffer_rows // batch_size * batch_size
+        return Source(data, X, Shuffle(len(X), whole_batches, seed, X.file.blocks))
     if buffer_rows is not None:
         raise ValueError(f"buffer_rows must be None without open_rows, got {buffer_rows!r}")
     return Source(inputs.as_data(X, y, sample_weight, layer_sizes, dtype), None, None)
