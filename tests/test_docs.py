@@ -1,9 +1,12 @@
 """Docstrings of everything public, by numpydoc's own tool; their examples run as doctests."""
 
+import ast
 import dataclasses
 import inspect
+import re
 
 import pytest
+from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 
 import fastbp
@@ -57,3 +60,25 @@ def test_numpydoc(name):
     errors = validate(f"fastbp.{name}")["errors"]
     left_out = set(LEFT_OUT) | (LEFT_OUT_OF_KERNELS if name.startswith("kernels.") else set())
     assert not [(code, text) for code, text in errors if code not in left_out]
+
+
+@pytest.mark.parametrize("name", list(names()))
+def test_documented_defaults_are_those_of_the_signature(name):
+    thing = fastbp
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    thing = getattr(thing, "py_func", thing)
+    entries = NumpyDocString(inspect.getdoc(thing))["Parameters"]
+    parameters = inspect.signature(thing).parameters if entries else {}
+    for entry in entries:
+        found = re.search(r"default[= ](.+)$", entry.type)
+        if found:
+            values = ast.literal_eval(found[1])
+            documented = entry.name.split(", ")
+            for one, value in zip(
+                documented, values if len(documented) > 1 else [values], strict=True
+            ):
+                assert parameters[one].default == value
+        elif "optional" in entry.type:
+            for one in entry.name.split(", "):
+                assert parameters[one].default is None, one
