@@ -137,7 +137,8 @@ def test_checks_of_the_notebook_can_fail(right, wrong):
     names = {}
     with matplotlib.rc_context({"backend": "agg"}):
         for cell in broken[:changed]:
-            exec(cell, names)
+            if "check(" in cell or "plt.subplots" not in cell:
+                exec(cell, names)
         with pytest.raises(AssertionError, match="Not equal to tolerance"):
             exec(broken[changed], names)
         matplotlib.pyplot.close("all")

@@ -760,8 +760,7 @@ def test_many_rows_of_bytes_are_not_copied():
         how = {"epochs": 1, "batch_size": 500, "learning_rate": 1e-4, "sample_weight": weight}
         history = net.fit(x, y, **how, validation_data=(x, y))
         measured = history.val_loss, net.loss(x, y), net.score(x, y), net.predict_proba(x).tobytes()
-        _, grad_w, _ = net.gradients(x[:16384], y[:16384])
-        results.append((digest(net), measured, grad_w[0].tobytes()))
+        results.append((digest(net), measured))
         tracemalloc.start()
         net.fit(x, y, **how, validation_data=(x, y))
         peak = tracemalloc.get_traced_memory()[1]

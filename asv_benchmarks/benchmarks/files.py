@@ -35,15 +35,16 @@ class ModelFile:
 
 
 class RowsInAFile:
-    """An epoch over 16384 rows of bytes: in memory, in a file of one buffer, and of eight."""
+    """An epoch of 784-100-10 x 32 over 16384 rows of bytes: in memory, in 1 or 8 buffers."""
 
-    params = (["M 784-100-10 x 32"], ["memory", "1 buffer", "8 buffers"])
-    param_names = ("layers x batch", "rows")
+    params = (["memory", "1 buffer", "8 buffers"],)
+    param_names = ("rows",)
     version = "1"
 
-    def setup(self, size, rows):
+    def setup(self, rows):
         open_rows = part("open_rows")
-        layers, batch = SIZES[size].layers, SIZES[size].batch
+        size = SIZES["M 784-100-10 x 32"]
+        layers, batch = size.layers, size.batch
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (16384, layers[0]), np.uint8)
         y = rng.integers(0, layers[-1], len(x))
@@ -54,11 +55,11 @@ class RowsInAFile:
         self.rows = open_rows(x if rows == "memory" else path, y, scale=1 / 255)
         self.how = {"batch_size": batch, "learning_rate": 0.01, "buffer_rows": buffer_rows}
         self.network = network(layers, "float32")
-        self.time_epoch(size, rows)  # compile
+        self.time_epoch(rows)  # compile
 
-    def teardown(self, size, rows):
+    def teardown(self, rows):
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
-    def time_epoch(self, size, rows):
+    def time_epoch(self, rows):
         self.network.fit(self.rows, epochs=1, **self.how)
