@@ -442,9 +442,8 @@ class Network:
         resume, n_threads = as_flag(resume, "resume"), inputs.as_n_threads(n_threads)
         inputs.check_callback(callback)
         every = inputs.check_checkpoint(checkpoint, checkpoint_every, resume)
-        seed = self.seed if shuffle else None
-        kind = self.layer_sizes, self.dtype, seed
-        source = source_of(X, y, sample_weight, buffer_rows, batch_size, *kind)
+        kind, seed = (self.layer_sizes, self.dtype), self.seed if shuffle else None
+        source = source_of(X, y, sample_weight, buffer_rows, batch_size, *kind, seed)
         data = source.data
         validation = inputs.as_validation(validation_data, self.layer_sizes, self.dtype)
         inputs.check_parameters(self._parameters)
@@ -457,6 +456,7 @@ class Network:
             file = Checkpoint(checkpoint, every, identity, self._metadata(0))
             if resume:
                 resumed = resumable(file, source.n_rows, batch_size, epochs, options.is_adam)
+        # Rows in files are shuffled as they are read.
         begin = partial(begin_epoch, options, seed if source.rows is None else None)
         measure = partial(self._predictor.measures, validation, n_threads)
         hooks = Hooks(begin, measure, partial(self._end_epoch, callback))

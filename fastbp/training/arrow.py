@@ -175,11 +175,10 @@ class _File:
 
 def _as_rows(table: Any, path: str) -> Array:
     """Return a table as rows: of plain columns, or of one column of lists or of bytes."""
-    import pyarrow
     from pyarrow import compute, types
 
     kinds = [field.type for field in table.schema]
-    if all(types.is_integer(kind) or types.is_floating(kind) for kind in kinds) and kinds:
+    if kinds and all(types.is_integer(kind) or types.is_floating(kind) for kind in kinds):
         batch = table.combine_chunks().to_batches()[0]
         rows: Array = batch.to_tensor(row_major=True).to_numpy()
         return rows
@@ -205,6 +204,5 @@ def _as_rows(table: Any, path: str) -> Array:
     values = array.flatten()
     if values.null_count or not (types.is_integer(values.type) or types.is_floating(values.type)):
         raise ValueError(f"X must have lists of numbers without nulls, {path} has {kind}")
-    assert isinstance(values, pyarrow.Array)
     rows = values.to_numpy(zero_copy_only=False)
     return rows.reshape(len(array), -1)
