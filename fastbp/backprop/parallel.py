@@ -13,15 +13,20 @@ from typing import Any, NamedTuple
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     at,
+    convert,
     fetch_add,
     flat,
     load_acquire,
+    load_like,
+    load_masked,
     offset,
     panel_width,
     put,
     row,
-    store_masked,
+    stack_row,
+    store,
     store_release,
+    to_float64,
     wait_for,
     width,
 )
@@ -44,18 +49,38 @@ from fastbp.backprop.step import (
 )
 from fastbp.backprop.tasks import DIVERGED, DONE, ENTERED, OPEN, take, weight_block
 from fastbp.backprop.totals import (
+    CORRECT,
+    LOSS,
+    N_REST,
     add_batch,
     add_penalty,
-    batch_sums,
     batch_weight,
     mark_correct_rows,
+    row_sums,
     square_block,
 )
-from fastbp.kernels._matmul import NextRows, Scratch, panel_row_stride
-from fastbp.kernels.update import AdamOptions, AdamRates, Rule, SgdRates, adam_rates, flush
+from fastbp.kernels._matmul import (
+    NextRows,
+    Scratch,
+    k_block_of,
+    offset_or_none,
+    panel_row_stride,
+)
+from fastbp.kernels.update import (
+    AdamOptions,
+    AdamRates,
+    Rule,
+    SgdRates,
+    adam_rates,
+    flush,
+    update_parameters,
+)
 
 # Steps between two searches for subnormal numbers in the optimizer's state
 FLUSH_STEPS = 64
+
+# Weights that a thread updates at a time, given the gradient: whole vectors
+UPDATE_CHUNK = 1 << 14
 
 
 class Model(NamedTuple):
@@ -87,14 +112,28 @@ class Tasks(NamedTuple):
     counters: Any
 
 
+class Sums(NamedTuple):
+    """Sums over the rows of a batch, each over some blocks of ``k_block`` rows: see `tree`.
+
+    ``rows`` has a row for each sum: the first row and the number of rows.  So have ``weights``, for
+    the gradient of the weights in panel form, and ``rest``, in float64: the gradient of the biases,
+    the loss, and the weight of correct rows.
+    """
+
+    rows: Any
+    k_block: Any
+    weights: Any
+    rest: Any
+
+
 class Target(NamedTuple):
-    """What the second phase writes, by address: the optimizer's state, or the gradient."""
+    """What the second phase writes: the optimizer's state, by address, or sums."""
 
     v: Any
     u: Any  # None without Adam
     n_updates: Any
     batch_weight: Any  # the sum of the weights of the batch's rows
-    gradient: Any  # None in training
+    sums: Any  # None in training
 
 
 class DenseRows(NamedTuple):
@@ -123,12 +162,12 @@ def _flat_or_none(array):
 
 
 @inlined
-def _first_phase(net, data, batch, rows, work, units, scratch):
+def _first_phase(net, data, batch, rows, work, units, target, scratch):
     """A block of rows: forward to the logits, and back to the errors."""
     gather(data, batch, rows, work, units.x_stride)
     for l in range(1, net.n_layers):
         forward(net, units, l, rows, scratch)
-    weight = batch_weight(data.row_weight, batch, scratch)
+    weight = _weight_of(data, batch, target, scratch)
     scale = 1.0 / weight if weight > 0.0 else 0.0
     output_error(work, rows, scale, layer_of(net, net.n_layers - 1).n_fixed)
     mark_correct_rows(work.z, work.labels, work.targets, work.row_weight, rows, work.correct)
@@ -137,9 +176,17 @@ def _first_phase(net, data, batch, rows, work, units, scratch):
 
 
 @inlined
+def _weight_of(data, batch, target, scratch):
+    """The weight of a batch; where this process has a part of it, it is given."""
+    if target.sums is None:
+        return batch_weight(data.row_weight, batch, k_block_of(batch.n), scratch)
+    return at(target.batch_weight, 0)
+
+
+@inlined
 def _second_phase(net, units, n, block, target, options, scratch, next_rows):
     """A block of weights: gradients and update."""
-    if target.gradient is None:
+    if target.sums is None:
         t = at(target.n_updates, 0) + 1
         of_weights, of_biases = _rules(options, at(target.batch_weight, 0), t, target.u)
         update_weights(net, units, n, block, target, of_weights, scratch, next_rows)
@@ -149,7 +196,7 @@ def _second_phase(net, units, n, block, target, options, scratch, next_rows):
             _flush_block(net, block, target.v)
             _flush_block(net, block, target.u)
     else:
-        _write_gradient(net, units, n, block, target.gradient, scratch)
+        _write_gradient(net, units, block, target.sums, scratch)
 
 
 @inlined
@@ -191,15 +238,18 @@ def _flush_block(net, block, vector):
 
 
 @inlined
-def _write_gradient(net, units, n, block, grad, scratch):
-    layer, delta = layer_of(net, block.layer), errors(net, units, block.layer, 0)
-    grad_w = offset(grad, layer.weight_at + block.first * layer.units)
-    weight_gradient(net, units, n, block, grad_w, scratch)
-    if block.first == 0:
-        grad_b = offset(grad, layer.bias_at)
-        for k in range(0, layer.units, width(grad)):
-            g_k = bias_gradient(delta, n, k, layer.units, scratch)
-            store_masked(grad_b, k, g_k, layer.units - k)
+def _write_gradient(net, units, block, sums, scratch):
+    layer, n_weights = layer_of(net, block.layer), layer_of(net, 1).bias_at
+    for number in range(sums.rows.shape[0]):
+        rows = Rows(sums.rows[number, 0], sums.rows[number, 1])
+        weights = row(sums.weights, number)
+        weight_gradient(net, units, rows, sums.k_block, block, weights, scratch)
+        if block.first == 0:
+            delta = errors(net, units, block.layer, rows.first)
+            grad_b = offset(row(sums.rest, number), layer.bias_at - n_weights)
+            for k in range(0, layer.units, width(weights)):
+                g_k = bias_gradient(delta, rows.n, sums.k_block, k, layer.units, scratch)
+                store(grad_b, k, g_k)
 
 
 @inlined
@@ -258,7 +308,7 @@ def _run_steps(net, target, data, batches, options, work, tasks, totals):
             first = min(item * size, batch.n)
             rows = Rows(first, min(size, batch.n - first))
             if rows.n > 0:
-                _first_phase(net, data, batch, rows, work, inputs, scratch)
+                _first_phase(net, data, batch, rows, work, inputs, target, scratch)
         item += 1
         is_last = item == n_items
         if n_threads > 1:
@@ -281,19 +331,32 @@ def _run_steps(net, target, data, batches, options, work, tasks, totals):
 @inlined
 def _end_first_phase(target, data, batch, work, totals, scratch):
     """Add the batch to the totals; return False where training stops: the loss is not finite."""
-    loss, correct = batch_sums(work.loss, work.correct, batch.n, scratch)
-    if target.gradient is None:
+    if target.sums is None:
+        k_block, rows = k_block_of(batch.n), Rows(0, batch.n)
+        loss, correct = row_sums(work.loss, work.correct, rows, k_block, scratch)
         if not math.isfinite(loss):
             return False
-    weight = batch_weight(data.row_weight, batch, scratch)
-    add_batch(flat(totals), loss, correct, weight, batch.n)
-    put(target.batch_weight, 0, weight)
+        weight = _weight_of(data, batch, target, scratch)
+        add_batch(flat(totals), loss, correct, weight, batch.n)
+        put(target.batch_weight, 0, weight)
+    else:
+        _sum_rows(target.sums, work, scratch)
     return True
 
 
 @inlined
+def _sum_rows(sums, work, scratch):
+    for number in range(sums.rows.shape[0]):
+        rows = Rows(sums.rows[number, 0], sums.rows[number, 1])
+        loss, correct = row_sums(work.loss, work.correct, rows, sums.k_block, scratch)
+        place = sums.rest.shape[1] - N_REST
+        put(row(sums.rest, number), place + LOSS, loss)
+        put(row(sums.rest, number), place + CORRECT, correct)
+
+
+@inlined
 def _end_step(target, options, work, batch, totals):
-    if target.gradient is None:
+    if target.sums is None:
         put(target.n_updates, 0, at(target.n_updates, 0) + 1)
         if work.squares is not None:
             l2 = penalty(options, at(target.batch_weight, 0))
@@ -327,13 +390,71 @@ def train(model, data, batches, options, work, tasks, totals):
 
 
 @kernel
-def differentiate(table, parameters, data, batches, work, tasks, grad, totals):
-    """Write the gradient of the mean cross-entropy of a batch to ``grad``; add to ``totals``.
+def differentiate(table, parameters, data, batches, work, tasks, sums):
+    """Write sums over the rows of a batch, or of a part of it, to ``sums``, a `Sums`.
 
-    ``table``, ``parameters`` and ``grad`` are laid out as `Plan` says; ``batches`` is one step.
-    Any number of threads may call this at the same time with the same arguments.  Loss and gradient
-    may be infinite or NaN.
+    ``table`` and ``parameters`` are in panel form; ``batches`` is one step on the rows at hand, and
+    ``work.weight`` holds the weight of the whole batch.  Any number of threads may call this at the
+    same time with the same arguments.  Loss and gradient may be infinite or NaN.
     """
-    net = Net(flat(table), table.shape[0], flat(parameters), parameters.size)
-    target = Target(None, None, None, flat(work.weight), flat(grad))
-    _run_steps(net, target, data, batches, None, work, tasks, totals)
+    net = Net(flat(table), table.shape[0], flat(parameters), None)
+    target = Target(None, None, None, flat(work.weight), sums)
+    _run_steps(net, target, data, batches, None, work, tasks, None)
+
+
+@kernel
+def weight_of(row_weight, order, first, n, k_block):
+    """Return the weight of the batch ``order[first : first + n]``, summed as `train` does."""
+    return batch_weight(row_weight, Batch(flat(order), first, n), k_block, True)
+
+
+@kernel
+def update(model, weights, rest, options, batch_weight, counters):
+    """Update the parameters by sums over a whole batch, to the bits of `train`.
+
+    Any number of threads may call this at the same time with the same arguments, of which
+    ``counters`` are new.  ``n_updates`` stays what it is.
+
+    Parameters
+    ----------
+    model : Model, updated
+    weights : (n,) ndarray
+        The gradient of the weights, in panel form.
+    rest : (m,) float64
+        A row of ``Sums.rest``.
+    options : StepOptions
+    batch_weight : float
+    counters : ndarray of int64
+    """
+    theta, v = flat(model.parameters), flat(model.state.velocity)
+    u, grad, n_weights = _flat_or_none(model.state.second_moment), flat(weights), weights.size
+    t = model.state.n_updates[0] + 1
+    of_weights, of_biases = _rules(options, batch_weight, t, u)
+    while True:
+        chunk = fetch_add(flat(counters), ENTERED)
+        first = chunk * UPDATE_CHUNK
+        if first >= n_weights:
+            break
+        n, w = min(UPDATE_CHUNK, n_weights - first), offset(theta, first)
+        v_w, u_w = offset(v, first), offset_or_none(u, first)
+        update_parameters(w, offset(grad, first), v_w, u_w, n, of_weights)
+        if t % FLUSH_STEPS == 0:
+            flush(v_w, n)
+            if u is not None:
+                flush(u_w, n)
+        if chunk == 0:
+            n_biases = model.parameters.size - n_weights
+            b, v_b, u_b = offset(theta, n_weights), offset(v, n_weights), offset_or_none(u, n_weights)
+            _update_biases(b, flat(rest), v_b, u_b, n_biases, of_biases)
+            if t % FLUSH_STEPS == 0:
+                flush(v_b, n_biases)
+                if u is not None:
+                    flush(u_b, n_biases)
+
+
+@inlined
+def _update_biases(b, sums, v, u, n, rule):
+    like, g = to_float64(load_masked(b, 0, 0, 0.0)), stack_row(b, 1)
+    for k in range(0, n, width(b)):
+        store(g, 0, convert(load_like(sums, k, like), b))
+        update_parameters(offset(b, k), g, offset(v, k), offset_or_none(u, k), width(b), rule)

@@ -171,13 +171,17 @@ def make_workspace(
     capacity: int,
     n_threads: int = 1,
     with_penalty: bool = False,
+    k_block: int = K_BLOCK,
 ) -> Workspace:
-    """Allocate the workspace of a step on up to ``capacity`` rows of ``data``."""
+    """Allocate the workspace of a step on up to ``capacity`` rows of ``data``.
+
+    Sums over rows are cut into blocks of ``k_block`` or fewer.
+    """
     dtype = np.dtype(dtype)
     n_classes = plan.sizes[-1]
     n_hidden = capacity * plan.n_hidden
     n_out = capacity * n_classes
-    packed = _packed_size(plan, capacity, dtype.itemsize)
+    packed = _packed_size(plan, capacity, dtype.itemsize, k_block)
     waiting = WAITING_VECTORS * lane_count(dtype)
     is_sparse = data.sparse is not None
     return Workspace(
@@ -212,10 +216,10 @@ def _make_columns(data: Data, capacity: int, n_threads: int) -> ColumnEntries:
     return ColumnEntries(ends, places, chains, np.empty(shape, data.x.dtype))
 
 
-def _packed_size(plan: Plan, capacity: int, itemsize: int) -> int:
+def _packed_size(plan: Plan, capacity: int, itemsize: int, k_block: int) -> int:
     """Elements that a thread packs at a time; 0 where nothing is packed and no sums wait."""
     widest = max(plan.sizes)
     is_wide = widest >= PACKED_COLUMNS and capacity >= PACKED_ROWS
-    if capacity <= K_BLOCK and not is_wide:
+    if capacity <= k_block and not is_wide:
         return 0
     return min(PACKED_BYTES // itemsize, capacity * (widest + LINE) + MARGIN)

@@ -49,7 +49,7 @@ from fastbp.kernels._gradient import (
     gradient_rows,
     update_rows,
 )
-from fastbp.kernels._matmul import Matrix, Shape, Weights, offset_or_none
+from fastbp.kernels._matmul import Matrix, Shape, Weights, k_block_of, offset_or_none
 from fastbp.kernels._sparse import (
     Columns,
     Entries,
@@ -262,27 +262,31 @@ def hidden_error(net, units, l, rows, scratch):  # BP2
 
 
 @inlined
-def bias_gradient(delta, n, k, units, scratch):  # BP3
-    """dC/db^l = sum over the batch of delta^l, for the vector of units at k."""
-    return convert(column_sums(delta, n, k, units, scratch), delta.start)
+def bias_gradient(delta, n, k_block, k, units, scratch):  # BP3
+    """dC/db^l = sum over the batch of delta^l, for the vector of units at k, in float64."""
+    return column_sums(delta, n, k_block, k, units, scratch)
 
 
 @inlined
-def weight_gradient(net, units, n, block, grad_w, scratch):  # BP4
-    """dC/dW^l = a^(l-1)T delta^l, for a block of rows of W^l."""
-    l, fan_out = block.layer, layer_of(net, block.layer).units
-    a_prev, delta = activations(net, units, l - 1, 0), errors(net, units, l, 0)
+def weight_gradient(net, units, rows, k_block, block, gradient, scratch):  # BP4
+    """dC/dW^l = a^(l-1)T delta^l, for some rows of a batch and a block of rows of W^l.
+
+    Sums over the rows are cut into blocks of ``k_block``; ``gradient`` is in panel form.
+    """
+    l, layer = block.layer, layer_of(net, block.layer)
+    fan_in = layer_of(net, l - 1).units
+    a_prev, delta = activations(net, units, l - 1, rows.first), errors(net, units, l, rows.first)
     a_prev = Matrix(offset(a_prev.start, block.first), a_prev.row_stride)
-    n_readable = n * delta.row_stride + width(delta.start)
-    delta = Errors(delta.start, delta.row_stride, n_readable)
-    shape = Shape(n, block.n_rows, fan_out)
+    delta = Errors(delta.start, delta.row_stride, rows.n * delta.row_stride + MARGIN)
+    shape, first = Shape(rows.n, block.n_rows, layer.units), block.first
+    grad_w = Weights(offset(gradient, layer.weight_at), fan_in, layer.units, None, None)
     if units.sparse is None:
-        gradient_rows(a_prev, delta, shape, grad_w, None, scratch)
+        gradient_rows(a_prev, delta, shape, k_block, first, grad_w, None, scratch)
     elif l == 1:
-        columns = sort_by_column(units.sparse, n, block.first, block.n_rows)
-        sparse_gradient_rows(columns, delta, shape, grad_w)
+        columns = sort_by_column(units.sparse, rows.n, block.first, block.n_rows)
+        sparse_gradient_rows(columns, delta, shape, first, grad_w)
     else:
-        gradient_rows(a_prev, delta, shape, grad_w, None, scratch)
+        gradient_rows(a_prev, delta, shape, k_block, first, grad_w, None, scratch)
 
 
 @inlined
@@ -313,7 +317,7 @@ def update_biases(net, units, n, l, state, rule, scratch):
     b, v = offset(net.theta, layer.bias_at), offset(state.v, layer.bias_at)
     u, g = offset_or_none(state.u, layer.bias_at), stack_row(delta.start, 1)
     for k in range(0, layer.units, width(b)):
-        g_k = bias_gradient(delta, n, k, layer.units, scratch)
+        g_k = convert(bias_gradient(delta, n, k_block_of(n), k, layer.units, scratch), delta.start)
         store(g, 0, broadcast(g, 0.0))
         store_masked(g, 0, g_k, layer.units - k)
         u_k = offset_or_none(u, k)

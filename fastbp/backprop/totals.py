@@ -9,7 +9,6 @@ from fastbp._simd import at, flat, offset, put, stack_row
 from fastbp.backprop.state import SQUARED_ROWS
 from fastbp.backprop.step import weights_of
 from fastbp.kernels._gradient import sum_of_squares
-from fastbp.kernels._matmul import k_block_of
 from fastbp.kernels._rows import first_largest, is_first_largest
 from fastbp.kernels.cross_entropy import sum_of
 
@@ -18,18 +17,21 @@ from fastbp.kernels.cross_entropy import sum_of
 LOSS, CORRECT, WEIGHT, COST = range(4)
 N_TOTALS = 4
 
+# Of these, LOSS and CORRECT follow the biases in sums over some rows.
+N_REST = 2
+
 # Vectors of sums that wait in the binary tree: enough for any number of blocks
 WAITING_SUMS = 64
 
 
 @inlined
-def batch_weight(row_weight, batch, scratch):
-    """The sum of the rows' weights."""
+def batch_weight(row_weight, batch, k_block, scratch):
+    """The sum of the rows' weights, in blocks of ``k_block``."""
     if row_weight.size == 0:
         return float(batch.n)
     weights = flat(row_weight)
     waiting = stack_row(weights, WAITING_SUMS)
-    total, k_block, n_blocks = 0.0, k_block_of(batch.n), 0
+    total, n_blocks = 0.0, 0
     for first in range(0, batch.n, k_block):
         total = 0.0
         for i in range(first, min(first + k_block, batch.n)):
@@ -78,19 +80,19 @@ def mark_correct_rows(z, labels, targets, row_weight, rows, correct):
 
 
 @inlined
-def batch_sums(loss, correct, n, scratch):
-    """The sums of a batch's losses, and of the weights of its correct rows."""
+def row_sums(loss, correct, rows, k_block, scratch):
+    """The sums of some rows' losses, and of the weights of correct ones, in blocks of rows."""
     weights = flat(correct)
     losses, corrects = stack_row(weights, WAITING_SUMS), stack_row(weights, WAITING_SUMS)
-    total, right, k_block, n_blocks = 0.0, 0.0, k_block_of(n), 0
-    for first in range(0, n, k_block):
-        last = min(first + k_block, n)
+    total, right, n_blocks, end = 0.0, 0.0, 0, rows.first + rows.n
+    for first in range(rows.first, end, k_block):
+        last = min(first + k_block, end)
         n_blocks += 1
         right = 0.0
         for i in range(first, last):
             right += at(weights, i)
-        right = _add_in_tree(corrects, n_blocks, last >= n, right, scratch)
-        total = _add_in_tree(losses, n_blocks, last >= n, sum_of(loss[first:last]), scratch)
+        right = _add_in_tree(corrects, n_blocks, last >= end, right, scratch)
+        total = _add_in_tree(losses, n_blocks, last >= end, sum_of(loss[first:last]), scratch)
     return total, right
 
 

@@ -93,26 +93,25 @@ class TrainedPanel(NamedTuple):
 
 
 @inlined
-def _left_columns(a_prev, n_rows, n, fan_out, scratch):
+def _left_columns(a_prev, n_rows, n, k_block, fan_out, scratch):
     """a_prev^T, packed or in place, for the gradient of ``n_rows`` rows of weights."""
     height = tile_height()
     if scratch is not None:
         if scratch.n_packed >= n * n_rows and (fan_out >= PACKED_COLUMNS or n >= PACKED_TERMS):
-            pack_columns(a_prev, n_rows, n, k_block_of(n), height, scratch.packed)
+            pack_columns(a_prev, n_rows, n, k_block, height, scratch.packed)
             return packed_rows(scratch.packed, ZERO, height, n)
     return LeftRows(a_prev.start, height, ONE, ONE, a_prev.row_stride)
 
 
 @inlined
-def gradient_panel(left, delta, shape, grad, scratch, ahead):
-    """A panel of a_prev^T delta, its blocks added in a binary tree.
+def gradient_panel(left, delta, shape, k_block, grad, scratch, ahead):
+    """A panel of a_prev^T delta, its blocks of ``k_block`` rows added in a binary tree.
 
     Sums of blocks that wait for their neighbours lie in ``grad``, then in the ``scratch``.
     ``ahead``: the next panel of delta, and two matrices to be written.
     """
     n, n_rows, n_columns = shape
     block, step = stack_row(grad.start, BLOCK_VECTORS), width(grad.start)
-    k_block = k_block_of(n)
     n_waiting, number = ZERO, ZERO
     for i in range(0, n, k_block):
         terms, is_last = min(k_block, n - i), i + k_block >= n
@@ -160,13 +159,13 @@ def _waiting_sum(number, grad, scratch, n_rows):
 
 
 @inlined
-def _row_group_of(n, scratch):
+def _row_group_of(n, k_block, scratch):
     """Rows of weights whose gradient is summed side by side, for a batch of n."""
     if scratch is None:
         return SMALL_ROW_GROUP
-    if n <= K_BLOCK:
+    if n <= k_block:
         return SMALL_ROW_GROUP
-    n_blocks, levels = (n - 1) // K_BLOCK + 1, 0
+    n_blocks, levels = (n - 1) // k_block + 1, 0
     while n_blocks > 2:
         n_blocks = (n_blocks + 1) // 2
         levels += 1
@@ -180,26 +179,29 @@ def _columns_from(delta, j):
 
 
 @inlined
-def gradient_rows(a_prev, delta, shape, grad_w, mean, scratch):
-    """grad_w = a_prev^T delta (BP4), times ``mean``: the sum of two factors, or None."""
+def gradient_rows(a_prev, delta, shape, k_block, first, grad_w, mean, scratch):
+    """a_prev^T delta (BP4), times ``mean``: the sum of two factors, or None.
+
+    Written to ``grad_w``, in the form of `Weights`, from row ``first`` on.
+    """
     n, n_rows, fan_out = shape
-    panel, panel_stride = stack_row(grad_w, GROUP_VECTORS), panel_width(grad_w)
+    panel, panel_stride = stack_row(delta.start, GROUP_VECTORS), panel_width(delta.start)
     grad, group = Matrix(panel, panel_stride), ROW_GROUP
-    if n > K_BLOCK:
-        group = _row_group_of(n, scratch)
+    if n > k_block:
+        group = _row_group_of(n, k_block, scratch)
     n_parts = ONE if n_rows * fan_out >= PREFETCHED_ELEMENTS else ZERO
-    for first in range(0, n_rows, group):
-        rows = min(group, n_rows - first)
-        a_prev_rows = Matrix(offset(a_prev.start, first), a_prev.row_stride)
-        left = _left_columns(a_prev_rows, rows, n, fan_out, scratch)
+    for start in range(0, n_rows, group):
+        rows = min(group, n_rows - start)
+        a_prev_rows = Matrix(offset(a_prev.start, start), a_prev.row_stride)
+        left = _left_columns(a_prev_rows, rows, n, k_block, fan_out, scratch)
         for j in range(0, fan_out, panel_stride):
             panel_shape = Shape(n, rows, min(panel_stride, fan_out - j))
             following = offset(delta.start, j + panel_shape.n_columns)
             next_block = NextBlock(following, delta.row_stride, n, ZERO, n_parts)
             nothing = Matrix(panel, ZERO)
             ahead = Ahead(next_block, nothing, nothing)
-            gradient_panel(left, _columns_from(delta, j), panel_shape, grad, scratch, ahead)
-            target = Matrix(offset(grad_w, first * fan_out + j), fan_out)
+            delta_j, target = _columns_from(delta, j), block_of(grad_w, first + start, j)
+            gradient_panel(left, delta_j, panel_shape, k_block, grad, scratch, ahead)
             _write_panel(grad, rows, panel_shape.n_columns, target, mean)
 
 
@@ -222,14 +224,15 @@ def update_rows(a_prev, delta, shape, first, trained, rule, scratch, next_rows):
     the first-level cache.
     """
     n, n_rows, fan_out = shape
-    weights, u = trained.weights, trained.second_moment
-    group, panel = equal_share(n_rows, _row_group_of(n, scratch)), panel_width(weights.start)
+    weights, u, k_block = trained.weights, trained.second_moment, k_block_of(n)
+    group = equal_share(n_rows, _row_group_of(n, k_block, scratch))
+    panel = panel_width(weights.start)
     n_parts = ONE if weights.fan_in * fan_out >= PREFETCHED_ELEMENTS else ZERO
     n_shares, share = ((n_rows - 1) // group + 1) * ((fan_out - 1) // panel + 1), 0
     for start in range(first, first + n_rows, group):
         rows = min(group, first + n_rows - start)
         a_prev_rows = Matrix(offset(a_prev.start, start), a_prev.row_stride)
-        left = _left_columns(a_prev_rows, rows, n, fan_out, scratch)
+        left = _left_columns(a_prev_rows, rows, n, k_block, fan_out, scratch)
         for j in range(0, fan_out, panel):
             prefetch_rows(next_rows, share, n_shares)
             share += 1
@@ -259,7 +262,7 @@ def _update_panel(left, delta, shape, panel, rule, scratch, ahead):
     if shape.n_columns < grad.row_stride:
         for q in range(0, size, width(grad.start)):
             store(grad.start, q, broadcast(grad.start, 0.0))
-    gradient_panel(left, delta, shape, grad, scratch, ahead)
+    gradient_panel(left, delta, shape, k_block_of(shape.n_terms), grad, scratch, ahead)
     update_parameters(panel.w.start, grad.start, panel.v, panel.u, size, rule)
 
 
@@ -279,16 +282,16 @@ def sum_of_squares(weights, first, last):
 
 
 @inlined
-def column_sums(delta, n, j, fan_out, scratch):
+def column_sums(delta, n, k_block, j, fan_out, scratch):
     """sum_i delta_ij for the vector of columns at j (BP3), in float64.
 
-    Blocks are added in a binary tree, as those of the weight gradient; without a ``scratch``, there
-    is one block.
+    Blocks of ``k_block`` rows are added in a binary tree, as those of the weight gradient; without
+    a ``scratch``, there is one block.
     """
     if scratch is None:
         return _block_sums(delta, n, j, fan_out)
     total = to_float64(load_masked(delta.start, j, 0, 0.0))
-    step, k_block = width(delta.start), k_block_of(n)
+    step = width(delta.start)
     waiting = stack_row(total, WAITING_COLUMN_SUMS)
     number, n_blocks = 0, 0
     for i in range(0, n, k_block):

@@ -164,18 +164,17 @@ def _row_product(rows, number, pair, c_i):
         sum_0, sum_1, sum_2, sum_3, k = _block_sums(rows.entries, k, last, pair)
         total_0, total_1 = total_0 + sum_0, total_1 + sum_1
         total_2, total_3 = total_2 + sum_2, total_3 + sum_3
-    _store_pair(c_i, pair, (total_0, total_1, total_2, total_3))
+    _store_pair(c_i, offset(c_i, pair.n_first), pair, (total_0, total_1, total_2, total_3))
 
 
 @inlined
-def _store_pair(row, pair, vectors):
+def _store_pair(row, next_row, pair, vectors):
     """Write the columns of two panels."""
     step, (x_0, x_1, x_2, x_3) = width(row), vectors
     store_masked(row, 0, x_0, pair.n_first)
     store_masked(row, step, x_1, max(pair.n_first - step, 0))
-    row = offset(row, pair.n_first)
-    store_masked(row, 0, x_2, pair.n_second)
-    store_masked(row, step, x_3, max(pair.n_second - step, 0))
+    store_masked(next_row, 0, x_2, pair.n_second)
+    store_masked(next_row, step, x_3, max(pair.n_second - step, 0))
 
 
 @inlined
@@ -274,14 +273,19 @@ def _errors_of(delta, j, fan_out):
 
 
 @inlined
-def sparse_gradient_rows(columns, delta, shape, grad_w):
-    """grad_w = a_prev^T delta (BP4), for the sorted columns of a_prev."""
+def sparse_gradient_rows(columns, delta, shape, first, grad_w):
+    """a_prev^T delta (BP4), for the sorted columns of a_prev, to ``grad_w`` in panel form.
+
+    Written from row ``first`` on.
+    """
     n, n_rows, fan_out = shape
-    for j in range(0, fan_out, 2 * panel_width(grad_w)):
+    panel = panel_width(delta.start)
+    for j in range(0, fan_out, 2 * panel):
         errors = _errors_of(delta, j, fan_out)
         for k in range(n_rows):
+            row, next_row = block_of(grad_w, first + k, j), block_of(grad_w, first + k, j + panel)
             g = _column_sums(columns, k, n, errors)
-            _store_pair(offset(grad_w, k * fan_out + j), errors, g)
+            _store_pair(row.start, next_row.start, errors, g)
 
 
 @inlined

@@ -352,7 +352,8 @@ def weight_gradient(a_prev, delta, grad_w):
     scratch = stack_scratch(stack_row(delta, STACK_VECTORS), stack_row(delta, WAITING_VECTORS))
     errors, shape = Errors(flat(delta), fan_out, delta.size), Shape(n, fan_in, fan_out)
     a_prev_rows = Matrix(flat(a_prev), fan_in)
-    gradient_rows(a_prev_rows, errors, shape, flat(grad_w), (share, share_low), scratch)
+    target, mean = Weights(flat(grad_w), fan_in, fan_out, fan_out, grad_w.size), (share, share_low)
+    gradient_rows(a_prev_rows, errors, shape, k_block_of(n), 0, target, mean, scratch)
 
 
 @public_kernel(delta=floats("n", "fan_out"), grad_b=written("fan_out"))
@@ -381,5 +382,5 @@ def bias_gradient(delta, grad_b):
     n, fan_out = delta.shape
     errors = Matrix(flat(delta), fan_out)
     for k in range(0, fan_out, width(delta)):
-        total = column_sums(errors, n, k, fan_out, True)
+        total = column_sums(errors, n, k_block_of(n), k, fan_out, True)
         store_masked(flat(grad_b), k, convert(total / n, delta), fan_out - k)
