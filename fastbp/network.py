@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,8 +14,10 @@ from fastbp import kernels
 from fastbp._checks.docs import documented
 from fastbp._checks.scalars import as_choice, as_flag, as_float_dtype, as_positive_int, as_real
 from fastbp._files import network_file
-from fastbp._files.checkpoint import Checkpoint, identity_of
+from fastbp._files.checkpoint import Checkpoint, fingerprint, identity_of
 from fastbp.backprop import layout, state
+from fastbp.distributed.group import Group, SharedCheckpoint, as_group
+from fastbp.distributed.steps import share_of
 from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam, check_epsilon, step_options
 from fastbp.training import inputs, predict, random
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     Array = NDArray[Any]
+    Batches = Callable[[], Iterable[tuple[Any, ...]]] | Iterator[tuple[Any, ...]]
     Callback = Callable[["Network", int, dict[str, float]], object]
     StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+# Rows of the data that ranks compare: not all of it, which may be more than memory holds
+N_COMPARED = 4096
 
 
 class Network:
@@ -316,11 +323,11 @@ class Network:
 
     def fit(
         self,
-        X: ArrayLike | Rows,
+        X: ArrayLike | Rows | Batches,
         y: ArrayLike | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         momentum: float | None = None,
         optimizer: SGD | Adam | None = None,
@@ -335,6 +342,9 @@ class Network:
         checkpoint_every: int | None = None,
         resume: bool = False,
         buffer_rows: int | None = None,
+        comm: Any = None,
+        shards: int = 1,
+        timeout: float = 1800.0,
     ) -> History:
         """Train by mini-batch gradient descent; go on where the last call ended.
 
@@ -349,12 +359,16 @@ class Network:
         ----------
         X : array_like of shape (n, n_features)
             Finite numbers or bool, converted to the network's dtype.  Not copied if they have it,
-            nor if they are large and of uint8.  Or what `open_rows` returns.
+            nor if they are large and of uint8.  Or what `open_rows` returns.  Or a function that
+            returns an iterator of batches (X, y) or (X, y, sample_weight): it is called for each
+            epoch, and its rows are taken as they come.
         y : array_like of shape (n,) or (n, n_classes)
-            Labels (integers from 0 on), or rows of probabilities; not with `open_rows`, which has
-            them.
-        epochs, batch_size : int
-            Passes over the data, and rows per step; the last batch of an epoch may be short.
+            Labels (integers from 0 on), or rows of probabilities; left out where X has them.
+        epochs : int
+            Passes over the data.
+        batch_size : int, optional
+            Rows per step, by default 32; the last batch of an epoch may be short.  The batches of a
+            function are cut into batches of this size, or stay whole by default.
         learning_rate, momentum : float, optional
             Above 0, by default 0.1; at least 0 and below 1, by default 0.9.
         optimizer : SGD or Adam, optional
@@ -385,11 +399,22 @@ class Network:
         resume : bool
             Go on from the file ``checkpoint``, if it exists: with the same network, data and
             arguments, to the same bits as a run without interruption.  ``n_threads``,
-            ``progress``, ``callback`` and ``checkpoint_every`` may be others, ``epochs`` more.
+            ``progress``, ``callback``, ``checkpoint_every``, ``comm`` and ``timeout`` may be
+            others, ``epochs`` more.  A function makes again what has been learnt from.
         buffer_rows : int, optional
             Of a file of `open_rows`: rows in each of two buffers, by default of 256 MiB; whole
             batches.  Blocks of a 256th of it are read in random order, and rows shuffled within a
             buffer.  If all rows fit into one, the result is that of rows in memory.
+        comm : mpi4py.MPI.Comm or Link, optional
+            Train together with other processes: each calls this with the same arguments, and ends
+            with the network and the history of one process, to the bit.  A rank reads its own rows
+            of each batch; the first one calls ``callback``, shows ``progress`` and writes
+            ``checkpoint``.  See `fastbp.distributed`.
+        shards : int
+            Cut a batch into at least so many blocks, for as many ranks, where it has fewer blocks
+            of 128 rows.  The result depends on it, though not on the number of ranks.
+        timeout : float
+            Seconds that a rank waits for another one before the job ends.
 
         Returns
         -------
@@ -410,6 +435,8 @@ class Network:
         DivergenceError
             If the loss or a parameter becomes infinite or NaN.  The parameters are those after
             the last finished epoch then, all finite, and the velocity is zero.
+        DistributedError
+            A RuntimeError: if another rank cannot go on.  All ranks end after the same step.
 
         Notes
         -----
@@ -433,50 +460,72 @@ class Network:
         >>> len(history) < 1000, history.loss[-1] < 0.1
         (True, True)
         """
-        epochs = as_positive_int(epochs, "epochs")
-        batch_size = as_positive_int(batch_size, "batch_size")
-        optimizer = inputs.as_optimizer(optimizer, learning_rate, momentum)
-        options = step_options(optimizer, l2=as_real(l2, "l2", low=0.0))
-        check_epsilon(options, self.dtype)
-        shuffle, progress = as_flag(shuffle, "shuffle"), as_flag(progress, "progress")
-        resume, n_threads = as_flag(resume, "resume"), inputs.as_n_threads(n_threads)
-        inputs.check_callback(callback)
-        every = inputs.check_checkpoint(checkpoint, checkpoint_every, resume)
-        kind, seed = (self.layer_sizes, self.dtype), self.seed if shuffle else None
-        source = source_of(X, y, sample_weight, buffer_rows, batch_size, *kind, seed)
-        data = source.data
-        validation = inputs.as_validation(validation_data, self.layer_sizes, self.dtype)
-        inputs.check_parameters(self._parameters)
-        if checkpoint is not None or not self._learner.is_fresh(options.is_adam):
-            inputs.check_finite(data.x)  # training itself finds bad rows, but may lose the state
-        file = resumed = None
-        if checkpoint is not None:
-            identity = identity_of(data, validation, optimizer, batch_size, options.l2, shuffle)
-            identity |= source.identity(batch_size)
-            file = Checkpoint(checkpoint, every, identity, self._metadata(0))
-            if resume:
-                resumed = resumable(file, source.n_rows, batch_size, epochs, options.is_adam)
-        # Rows in files are shuffled as they are read.
-        begin = partial(begin_epoch, options, seed if source.rows is None else None)
-        measure = partial(self._predictor.measures, validation, n_threads)
-        hooks = Hooks(begin, measure, partial(self._end_epoch, callback))
-        before = self._epoch if resumed is None else resumed.position.first_epoch
-        run_on = source.run(self._learner, batch_size, n_threads, before + epochs)
-        with self._learner.training(options.is_adam), run_on as run:
-            epoch_loop = Epochs(run, hooks, self._epoch, file)
-            if resumed is not None:
-                self._epoch = epoch_loop.resume(resumed)
-            try:
-                return epoch_loop.train(epochs, progress)
-            except DivergenceError:
-                inputs.check_finite(data.x)
-                raise
+        group = as_group(comm, timeout)
+        with group.session():
+            with group.agreement():
+                epochs, shards = as_positive_int(epochs, "epochs"), as_positive_int(shards, "shards")
+                if batch_size is not None:
+                    batch_size = as_positive_int(batch_size, "batch_size")
+                optimizer = inputs.as_optimizer(optimizer, learning_rate, momentum)
+                options = step_options(optimizer, l2=as_real(l2, "l2", low=0.0))
+                check_epsilon(options, self.dtype)
+                shuffle, progress = as_flag(shuffle, "shuffle"), as_flag(progress, "progress")
+                resume, n_threads = as_flag(resume, "resume"), inputs.as_n_threads(n_threads)
+                inputs.check_callback(callback)
+                every = inputs.check_checkpoint(checkpoint, checkpoint_every, resume)
+                kind, seed = (self.layer_sizes, self.dtype), self.seed if shuffle else None
+                source = source_of(X, y, sample_weight, buffer_rows, batch_size, *kind, seed)
+                data, share = source.data, share_of(group, source, epochs, shards)
+                validation = inputs.as_validation(validation_data, self.layer_sizes, self.dtype)
+                inputs.check_parameters(self._parameters)
+                if checkpoint is not None or not self._learner.is_fresh(options.is_adam):
+                    inputs.check_finite(data.x)  # training finds bad rows, but may lose the state
+                settings = optimizer, source.batch_size, options.l2, shuffle, shards
+                file = resumed = None
+                if checkpoint is not None:
+                    identity = identity_of(data, validation, *settings) | source.identity()
+                    file = Checkpoint(checkpoint, every, identity, self._metadata(0))
+                    if resume and group.rank == 0:
+                        steps = source.steps_per_epoch
+                        resumed = resumable(file, steps, epochs, options.is_adam)
+            if group.size > 1:
+                facts = identity_of(data, validation, *settings, N_COMPARED) | source.identity()
+                group.compare({**self._facts(), "epochs": epochs, **facts})
+                resumed, n_threads = group.agree(None, resumed)[0], group.n_threads(n_threads)
+            # Rows in files are shuffled as they are read.
+            is_shuffled = source.rows is None and source.maker is None
+            begin = partial(begin_epoch, options, seed if is_shuffled else None)
+            measure = partial(group.measures, self._predictor, validation, n_threads)
+            hooks = Hooks(begin, measure, partial(self._end_epoch, group, callback))
+            before = self._epoch if resumed is None else resumed.position.first_epoch
+            run_on = source.run(self._learner, n_threads, before + epochs, share)
+            with self._learner.training(options.is_adam), run_on as run:
+                keeper = None if file is None else SharedCheckpoint(group, file)
+                epoch_loop = Epochs(run, hooks, self._epoch, keeper)
+                if resumed is not None:
+                    self._epoch = epoch_loop.resume(resumed)
+                try:
+                    return epoch_loop.train(epochs, progress and group.rank == 0)
+                except DivergenceError:
+                    with group.agreement():
+                        inputs.check_finite(data.x)
+                    raise
 
-    def _end_epoch(self, callback: Callback | None, number: int, entry: dict[str, float]) -> bool:
-        self._epoch = number
-        if callback is None:
+    def _facts(self) -> dict[str, Any]:
+        """Return what the ranks' networks must have in common."""
+        metadata, parameters, optimizer_state = self._copies()
+        vectors = {"parameters": parameters, "velocity": optimizer_state.velocity}
+        return metadata._asdict() | {k: fingerprint(v) for k, v in vectors.items()}
+
+    def _end_epoch(
+        self, group: Group, callback: Callback | None, number: int, entry: dict[str, float]
+    ) -> bool:
+        self._epoch, group.where = number, f"the end of epoch {number}"
+        if callback is None and group.size == 1:
             return False
-        return inputs.ends_training(callback(self, number, entry))
+        answer = None if callback is None else partial(callback, self, number, entry)
+        ends = group.call(lambda: answer is not None and inputs.ends_training(answer()), True)
+        return bool(ends[0])
 
     def _data(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> state.Data:
         return inputs.as_data(X, y, sample_weight, self.layer_sizes, self.dtype)

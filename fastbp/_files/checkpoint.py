@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -65,10 +66,13 @@ class Checkpoint:
         self._path, self._every = path, every
         self._identity, self._metadata = identity, metadata
 
-    def next_step(self, first: int, n_steps: int) -> int:
-        """Return the next step to save at after step ``first``, both counted over all epochs."""
-        every = self._every or n_steps
-        return (first // every + 1) * every
+    def next_step(self, n_steps: int) -> int:
+        """Return the next step to save at after so many, counted over all epochs."""
+        return sys.maxsize if self._every is None else (n_steps // self._every + 1) * self._every
+
+    def is_due(self, n_steps: int) -> bool:
+        """Tell whether to save at the end of an epoch, after so many steps."""
+        return self._every is None or n_steps % self._every == 0
 
     def save(self, snapshot: Snapshot) -> None:
         """Write where a run is, in place of what was written before.
@@ -137,7 +141,7 @@ class Checkpoint:
 
 
 # Compared by fingerprints, which a message does not show
-DATA = ("X", "y", "sample_weight", "validation_data")
+DATA = ("X", "y", "sample_weight", "validation_data", "parameters", "velocity")
 
 
 def identity_of(
@@ -147,32 +151,42 @@ def identity_of(
     batch_size: int,
     l2: float,
     shuffle: bool,
+    shards: int,
+    n_sampled: int | None = None,
 ) -> dict[str, Any]:
-    """Describe a run, apart from its network; ``optimizer`` is a dataclass."""
+    """Describe a run, apart from its network; ``optimizer`` is a dataclass.
+
+    The data are described by all of them, or by ``n_sampled`` rows.
+    """
     return {
         "batch_size": min(batch_size, state.n_rows(data)),
+        "shards": shards,
         "optimizer": {"name": type(optimizer).__name__, **asdict(optimizer)},
         "l2": l2,
         "shuffle": shuffle,
-        **_fingerprints(data),
-        "validation_data": None if validation is None else _fingerprints(validation),
+        **_fingerprints(data, n_sampled),
+        "validation_data": None if validation is None else _fingerprints(validation, n_sampled),
     }
 
 
-def _fingerprints(data: state.Data) -> dict[str, str | None]:
+def _fingerprints(data: state.Data, n_sampled: int | None) -> dict[str, str | None]:
     y: Array | None = data.targets if data.labels is None else data.labels
     weight = data.row_weight
     assert y is not None
     return {
-        "X": _fingerprint(data.x, data.scale),
-        "y": _fingerprint(y),
-        "sample_weight": _fingerprint(weight) if weight.size else None,
+        "X": fingerprint(data.x, data.scale, n_sampled),
+        "y": fingerprint(y, None, n_sampled),
+        "sample_weight": fingerprint(weight, None, n_sampled) if weight.size else None,
     }
 
 
-def _fingerprint(array: Array, scale: float | None = None) -> str:
+def fingerprint(array: Array, scale: float | None = None, n_sampled: int | None = None) -> str:
+    """Return a digest of an array, or of some rows of it."""
     scaled = "" if scale is None else f" times {scale!r}"
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}{scaled}".encode())
+    if n_sampled is not None and len(array) > n_sampled:
+        numbers = np.random.Philox(key=n_sampled).random_raw(n_sampled) % np.uint64(len(array))
+        array = array[np.sort(numbers).astype(np.intp)]
     digest.update(bytes_of(array))
     return digest.hexdigest()
 

@@ -435,21 +435,26 @@ def update(model, weights, rest, options, batch_weight, counters):
         first = chunk * UPDATE_CHUNK
         if first >= n_weights:
             break
-        n, w = min(UPDATE_CHUNK, n_weights - first), offset(theta, first)
-        v_w, u_w = offset(v, first), offset_or_none(u, first)
+        n = min(UPDATE_CHUNK, n_weights - first)
+        w, v_w, u_w = offset(theta, first), offset(v, first), offset_or_none(u, first)
         update_parameters(w, offset(grad, first), v_w, u_w, n, of_weights)
-        if t % FLUSH_STEPS == 0:
-            flush(v_w, n)
-            if u is not None:
-                flush(u_w, n)
         if chunk == 0:
+            b, u_b = offset(theta, n_weights), offset_or_none(u, n_weights)
             n_biases = model.parameters.size - n_weights
-            b, v_b, u_b = offset(theta, n_weights), offset(v, n_weights), offset_or_none(u, n_weights)
-            _update_biases(b, flat(rest), v_b, u_b, n_biases, of_biases)
+            _update_biases(b, flat(rest), offset(v, n_weights), u_b, n_biases, of_biases)
             if t % FLUSH_STEPS == 0:
-                flush(v_b, n_biases)
-                if u is not None:
-                    flush(u_b, n_biases)
+                _flush_part(v, n_weights, n_biases)
+                _flush_part(u, n_weights, n_biases)
+        if t % FLUSH_STEPS == 0:
+            _flush_part(v, first, n)
+            _flush_part(u, first, n)
+
+
+@inlined
+def _flush_part(vector, first, n):
+    if vector is None:
+        return
+    flush(offset(vector, first), n)
 
 
 @inlined

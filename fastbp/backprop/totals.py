@@ -17,8 +17,9 @@ from fastbp.kernels.cross_entropy import sum_of
 LOSS, CORRECT, WEIGHT, COST = range(4)
 N_TOTALS = 4
 
-# Of these, LOSS and CORRECT follow the biases in sums over some rows.
-N_REST = 2
+# What follows the biases in sums over some rows: LOSS and CORRECT, and whether their rank FAILED
+FAILED = 2
+N_REST = 3
 
 # Vectors of sums that wait in the binary tree: enough for any number of blocks
 WAITING_SUMS = 64

@@ -153,7 +153,7 @@ class _ClassifierEpochs:
         if self._validation is None:
             return {}
         z = self._classifier._logits(self._network, self._X_val)
-        return predict.measures(z, self._validation)
+        return predict.measures(predict.rows_of(z, self._validation), self._validation)
 
     def end(self, number: int, entry: dict[str, float]) -> bool:
         """Write the curves; return whether training ends."""

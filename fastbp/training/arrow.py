@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,7 @@ class ArrowFiles:
 
     def __init__(self, paths: list[str], features: Sequence[str] | None, label: str | None) -> None:
         self.path, self._label = paths[0], label
+        self._arguments = paths, features, label
         self._files = [_File(path) for path in paths]
         schema = self._files[0].schema
         if isinstance(features, str):
@@ -89,8 +90,16 @@ class ArrowFiles:
             columns.append(column.to_numpy())
         return np.concatenate(columns)
 
-    def read(self, first: int, out: Array) -> None:
-        """Read rows, from ``first`` on, into ``out``, converted to its dtype."""
+    def __reduce__(self) -> Any:
+        """Open the files again, in another process."""
+        return type(self), self._arguments
+
+    def read(self, pieces: Iterable[tuple[int, Array]]) -> None:
+        """Read rows, from the first one of each piece on, converted to its array's dtype."""
+        for first, out in pieces:
+            self._read(first, out)
+
+    def _read(self, first: int, out: Array) -> None:
         done = 0
         while done < len(out):
             number = int(np.searchsorted(self._ends, first + done, "right"))

@@ -19,9 +19,13 @@ def n_useful(n_threads: int | None, multiply_adds: int, per_thread: int) -> int:
     return 1 if useful == 1 else min(n_threads or default_threads(), useful)
 
 
-def default_threads() -> int:
-    """Count the processors that this process may use, lowered by the environment variables."""
-    return min(thread_limits().values())
+def default_threads(n_sharing: int = 1) -> int:
+    """Count the processors that this process may use, lowered by the environment variables.
+
+    ``n_sharing`` processes, with this one, share the processors, though not the variables.
+    """
+    limits = thread_limits().items()
+    return min(n if name in LIMITS else max(1, n // n_sharing) for name, n in limits)
 
 
 def thread_limits() -> dict[str, int]:
@@ -37,11 +41,16 @@ def thread_limits() -> dict[str, int]:
     return limits
 
 
+def allowed() -> set[int]:
+    """Return the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def allowed_cpus() -> int:
     """Count the processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(allowed())
 
 
 def _limit(text: str | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from fastbp.backprop import state
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.progress import Progress
 from fastbp.training.random import shuffle
-from fastbp.training.run import Run
+from fastbp.training.run import UNKNOWN, Run
 
 Entry = dict[str, float]
 
@@ -28,6 +28,19 @@ class Hooks(NamedTuple):
     measure: Callable[[], Entry]
     # Given the epoch's number and values, return whether training ends.
     end: Callable[[int, Entry], bool]
+
+
+class Keeper(Protocol):
+    """What writes checkpoints, such as a `Checkpoint`."""
+
+    def next_step(self, n_steps: int) -> int:
+        """Return the next step to save at after so many."""
+
+    def is_due(self, n_steps: int) -> bool:
+        """Tell whether to save at the end of an epoch, after so many steps."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write where a run is."""
 
 
 class _Place(NamedTuple):
@@ -48,7 +61,7 @@ class Epochs:
     hooks : Hooks
     first_epoch : int
         Epochs of earlier calls.
-    checkpoint : Checkpoint, optional
+    checkpoint : Keeper, optional
         Saved as often as it says, and when training ends, except by divergence.
 
     Attributes
@@ -61,12 +74,13 @@ class Epochs:
         run: Run,
         hooks: Hooks,
         first_epoch: int = 0,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Keeper | None = None,
     ) -> None:
         self._run, self._hooks = run, hooks
         self._first_epoch, self._checkpoint = first_epoch, checkpoint
         self._place = _Place(0, False, False)
         self._saved: Position | None = None
+        self._n_before = 0  # steps of the epochs that are done
         self.history = History()
 
     def resume(self, snapshot: Snapshot) -> int:
@@ -83,11 +97,11 @@ class Epochs:
 
     def train(self, epochs: int, show: bool = False) -> History:
         """Train until ``epochs`` are done; ``show`` the progress."""
-        length = self._run.steps_per_epoch
+        length, last = self._run.steps_per_epoch, self._first_epoch + epochs
+        n_steps = None if length == UNKNOWN else epochs * length
         try:
-            last, n_steps, size = self._first_epoch + epochs, epochs * length, self._run.batch_size
-            with Progress(show, last, n_steps, size) as progress:
-                if self._saved is not None:
+            with Progress(show, last, n_steps, self._run.batch_size) as progress:
+                if self._saved is not None and n_steps is not None:
                     progress.steps(self._saved.done * length + self._saved.step)
                 self._save()
                 while self._place.done < epochs and not self._place.has_ended:
@@ -103,30 +117,30 @@ class Epochs:
 
     def _train_epoch(self, progress: Progress) -> None:
         run, hooks, done = self._run, self._hooks, self._place.done
-        number = self._first_epoch + done + 1
+        number, self._n_before = self._first_epoch + done + 1, run.open(done)
         options = hooks.begin(number, run.order)
         if not self._place.has_begun:
             run.begin()
             self._place = _Place(done, True, False)
-        is_due = self._make_steps(number, options, progress)
+        self._make_steps(number, options, progress)
+        self._n_before += run.step
         entry = run.entry() | hooks.measure()
         self.history.append(entry)
         progress.epoch(number, entry)
         self._place = _Place(done + 1, False, hooks.end(number, entry))
-        if is_due:
+        if self._checkpoint is not None and self._checkpoint.is_due(self._n_before):
             self._save()
 
-    def _make_steps(self, number: int, options: state.StepOptions, progress: Progress) -> bool:
-        """Make the rest of an epoch's steps; return whether a checkpoint is due after the last."""
+    def _make_steps(self, number: int, options: state.StepOptions, progress: Progress) -> None:
+        """Make the rest of an epoch's steps, with the checkpoints that are due before the last."""
         run = self._run
-        last, before = run.steps_per_epoch, self._place.done * run.steps_per_epoch
         while True:
-            until = last
+            until = UNKNOWN
             if self._checkpoint is not None:
-                until = self._checkpoint.next_step(before + run.step, last) - before
-            run.advance(number, options, progress, min(until, last))
-            if run.step == last:
-                return until == last
+                until = self._checkpoint.next_step(self._n_before + run.step) - self._n_before
+            run.advance(number, options, progress, until)
+            if run.step == run.steps_per_epoch:
+                return
             self._save()
 
     def _save(self) -> None:
@@ -161,10 +175,10 @@ def begin_epoch(
 
 
 def resumable(
-    checkpoint: Checkpoint, n_rows: int, batch_size: int, epochs: int, is_adam: bool
+    checkpoint: Checkpoint, steps_per_epoch: int, epochs: int, is_adam: bool
 ) -> Snapshot | None:
     """Return what a checkpoint holds of a run of ``epochs``; None if there is no file."""
-    snapshot = checkpoint.load(-(-n_rows // min(batch_size, n_rows)), is_adam, asdict(History()))
+    snapshot = checkpoint.load(steps_per_epoch, is_adam, asdict(History()))
     if snapshot is not None and snapshot.position.done > epochs:
         raise ValueError(
             f"epochs must be at least {snapshot.position.done}, those of the checkpoint, "

@@ -141,7 +141,7 @@ def as_validation(
     return as_data(*validation_data, None, layer_sizes, dtype, names)
 
 
-def check_finite(x: Array) -> None:
+def check_finite(x: Array, name: str = "X") -> None:
     """Refuse rows to learn from that are not finite."""
     if x.dtype == np.uint8:
         return
@@ -150,7 +150,8 @@ def check_finite(x: Array) -> None:
         checked = x[first : first + rows]
         if not passes.all_finite(checked.reshape(-1)):
             row, column = np.argwhere(~np.isfinite(checked))[0].tolist()
-            raise ValueError(f"X must be finite, got {checked[row, column]} in row {first + row}")
+            value = checked[row, column]
+            raise ValueError(f"{name} must be finite, got {value} in row {first + row}")
 
 
 def check_parameters(parameters: Array) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +90,35 @@ class Predictor:
 
     def measures(self, data: state.Data | None, n_threads: int | None) -> dict[str, float]:
         """Return loss and accuracy of validation data, by their names in `History`."""
-        return {} if data is None else measures(self.logits(data.x, n_threads), data)
+        return {} if data is None else measures(rows_of(self.logits(data.x, n_threads), data), data)
 
 
-def measures(z: Array, data: state.Data) -> dict[str, float]:
+class Measured(NamedTuple):
+    """What is measured of each row, times the row's weight."""
+
+    loss: Array
+    correct: npt.NDArray[np.float64]
+
+
+def rows_of(z: Array, data: state.Data) -> Measured:
+    """Measure each row."""
+    return Measured(_row_losses(z, data), _correct_rows(z, data))
+
+
+def part_of(data: state.Data, first: int, last: int) -> state.Data:
+    """Return the rows ``first`` to ``last`` (excluded) of validation data."""
+    x, _, labels, targets, *rest = data
+    labels = None if labels is None else labels[first:last]
+    targets = None if targets is None else targets[first:last]
+    return state.Data(x[first:last], None, labels, targets, *rest)
+
+
+def measures(rows: Measured, data: state.Data) -> dict[str, float]:
     """Return loss and accuracy of validation data, by their names in `History`."""
-    return {"val_loss": mean_loss(z, data), "val_accuracy": accuracy(z, data)}
+    return {
+        "val_loss": float(kernels.loss_sum(rows.loss)) / _total_weight(data),
+        "val_accuracy": float(kernels.loss_sum(rows.correct)) / _total_weight(data),
+    }
 
 
 def largest(z: Array) -> npt.NDArray[np.intp]:
@@ -109,19 +132,27 @@ def largest(z: Array) -> npt.NDArray[np.intp]:
 
 def mean_loss(z: Array, data: state.Data) -> float:
     """Return the mean cross-entropy, weighted as the rows of ``data`` are."""
+    return float(kernels.loss_sum(_row_losses(z, data))) / _total_weight(data)
+
+
+def accuracy(z: Array, data: state.Data) -> float:
+    """Return the weighted fraction of rows whose largest logit is the label's."""
+    return float(kernels.loss_sum(_correct_rows(z, data))) / _total_weight(data)
+
+
+def _row_losses(z: Array, data: state.Data) -> Array:
     loss = np.empty(len(z), z.dtype)
     if data.labels is not None:
         kernels.cross_entropy(z, data.labels, data.row_weight, loss)
     else:
         kernels.cross_entropy_targets(z, data.targets, data.row_weight, loss)
-    return float(kernels.loss_sum(loss)) / _total_weight(data)
+    return loss
 
 
-def accuracy(z: Array, data: state.Data) -> float:
-    """Return the weighted fraction of rows whose largest logit is the label's."""
+def _correct_rows(z: Array, data: state.Data) -> npt.NDArray[np.float64]:
     correct = np.empty(len(z))
     passes.mark_correct(z, data.labels, data.targets, data.row_weight, correct)
-    return float(kernels.loss_sum(correct)) / _total_weight(data)
+    return correct
 
 
 def _total_weight(data: state.Data) -> float:

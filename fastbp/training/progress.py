@@ -14,13 +14,15 @@ class Progress:
     show : bool
     last_epoch : int
         Number of the last epoch to be trained.
-    n_steps : int
-        Steps of all epochs together.
+    n_steps : int or None
+        Steps of all epochs together; None if that is not known.
     batch_size : int
         Rows of a step.
     """
 
-    def __init__(self, show: bool, last_epoch: int, n_steps: int, batch_size: int) -> None:
+    def __init__(
+        self, show: bool, last_epoch: int, n_steps: int | None, batch_size: int
+    ) -> None:
         self._bar: Any = None
         self._prints = show
         self._last_epoch = last_epoch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from io import FileIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,30 +46,32 @@ class NpyFile:
     def __init__(self, path: str, x: np.memmap[Any, Any]) -> None:
         self.path, self.shape, self.dtype, self._start = path, x.shape, x.dtype, x.offset
 
-    def read(self, first: int, out: Array) -> None:
-        """Read rows, from ``first`` on, into ``out``, converted to its dtype."""
-        stored = out if out.dtype == self.dtype else np.empty(out.shape, self.dtype)
-        view, done = memoryview(stored.reshape(-1).view(np.uint8).data), 0
-        row_bytes = self.shape[1] * self.dtype.itemsize
+    def read(self, pieces: Iterable[tuple[int, Array]]) -> None:
+        """Read rows, from the first one of each piece on, converted to its array's dtype."""
         with open(self.path, "rb", buffering=0) as file:
-            file.seek(self._start + first * row_bytes)
-            while done < len(view):
-                n = file.readinto(view[done:])
-                if not n:
-                    row = first + done // row_bytes
-                    raise OSError(f"X: {self.path} ends before row {row} of {self.shape[0]}")
-                done += n
-        if stored is not out:
-            with np.errstate(over="ignore"):
-                out[:] = stored
+            for first, out in pieces:
+                stored = out if out.dtype == self.dtype else np.empty(out.shape, self.dtype)
+                self._read(file, first, memoryview(stored.reshape(-1).view(np.uint8).data))
+                if stored is not out:
+                    with np.errstate(over="ignore"):
+                        out[:] = stored
+
+    def _read(self, file: FileIO, first: int, out: memoryview) -> None:
+        row_bytes, done = self.shape[1] * self.dtype.itemsize, 0
+        file.seek(self._start + first * row_bytes)
+        while done < len(out):
+            n = file.readinto(out[done:])
+            if not n:
+                row = first + done // row_bytes
+                raise OSError(f"X: {self.path} ends before row {row} of {self.shape[0]}")
+            done += n
 
     def sample(self) -> bytes:
         """Return some rows, that tell the file from others."""
         n_rows = self.shape[0]
         words = random_words(n_rows, 0, min(_SAMPLED_ROWS, n_rows))
         rows = np.empty((len(words), 1, self.shape[1]), self.dtype)
-        for row, number in zip(rows, np.sort(words % np.uint64(n_rows)).tolist(), strict=True):
-            self.read(number, row)
+        self.read(zip(np.sort(words % np.uint64(n_rows)).tolist(), rows, strict=True))
         return rows.tobytes()
 
 
@@ -77,7 +80,9 @@ class Rows:
 
     Attributes
     ----------
-    n_features : int
+    n_features, n_blocks : int
+        Blocks of a file are read in random order; there are none of rows in memory, and those of a
+        ``.npy`` file, which can be cut anywhere, are its rows.
     dtype : numpy.dtype
         As they are stored.
     scale : float or None
@@ -102,6 +107,14 @@ class Rows:
         """Name the file, the shape and the dtype."""
         where = "memory" if self.in_memory is not None else self.file.path
         return f"<Rows of {where}: {len(self)} x {self.n_features} {self.dtype}>"
+
+    @property
+    def n_blocks(self) -> int:
+        """Count the blocks of the files."""
+        if self.in_memory is not None:
+            return 0
+        blocks = self.file.blocks
+        return len(self) if blocks is None else len(blocks)
 
     @property
     def file(self) -> NpyFile | ArrowFiles:
@@ -301,6 +314,6 @@ def in_memory(rows: Rows, dtype: np.dtype[Any]) -> Array:
     x = rows.in_memory
     if x is None:
         x = np.empty((len(rows), rows.n_features), kept)
-        rows.file.read(0, x)
+        rows.file.read([(0, x)])
     with np.errstate(over="ignore"):
         return as_writeable_view(np.ascontiguousarray(x, kept))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,29 @@ SLICE_SECONDS = 0.03
 # takes some microseconds.
 MULTIPLY_ADDS_PER_THREAD = 4_000_000
 
+# Steps of an epoch whose last step has not been made
+UNKNOWN = sys.maxsize
+
 Array = npt.NDArray[Any]
+
+
+class Share(Protocol):
+    """What makes the steps of a `Run` where other processes take part in them."""
+
+    def rows_of(self, n: int) -> tuple[int, int]:
+        """Return the first and the last (excluded) row of this process in a batch of n rows."""
+
+    def make_workspace(self, run: Run, data: state.Data) -> state.Workspace:
+        """Allocate the memory of a step."""
+
+    def make(self, run: Run, first: int, last: int, options: state.StepOptions) -> int:
+        """Make steps; return the one that diverged, or -1."""
+
+    def fail(self, error: BaseException) -> None:
+        """Have the next step end on all ranks."""
+
+    def seconds(self, seconds: float) -> float:
+        """Return those that count."""
 
 
 class Run:
@@ -48,12 +71,15 @@ class Run:
         At most; None for ``cpus.default_threads``.
     with_penalty : bool
         Whether ``totals[COST]`` counts the L2 penalty.
+    share : Share, optional
+        Where other processes take part in the steps.
 
     Attributes
     ----------
     order : ndarray of intp
         The rows' numbers in the order in which an epoch takes them; to be written before it.
     batch_size, steps_per_epoch : int
+        The steps may be ``UNKNOWN`` until the last one is made.
     totals : (N_TOTALS,) ndarray
         Sums over the rows of the epoch so far: see ``fastbp.backprop.totals``.
     start : ndarray
@@ -72,24 +98,39 @@ class Run:
         batch_size: int,
         n_threads: int | None,
         with_penalty: bool = False,
+        share: Share | None = None,
     ) -> None:
-        plan, n = learner.plan, state.n_rows(data)
         self.learner = learner
-        self.order = np.arange(n, dtype=np.intp)
         self.totals = np.zeros(N_TOTALS)
         self.start = learner.parameters
         self.seconds = 0.0
         self.is_lost = False
-        self._data, self.batch_size = data, min(batch_size, n)
-        self.steps_per_epoch = -(-n // self.batch_size)
-        self._step_cost = layout.multiply_adds(plan, self.batch_size, passes=3)
-        self._n_threads = cpus.n_useful(n_threads, self._step_cost, MULTIPLY_ADDS_PER_THREAD)
-        self._panels = layout.Panels(plan, learner.parameters)
-        size = learner.parameters.dtype, self.batch_size, self._n_threads
-        self._work = state.make_workspace(plan, data, *size, with_penalty)
-        self._weight_blocks = tasks.make_weight_blocks(plan, self._n_threads)
-        self._seconds_per_step = 0.0
+        self.panels = layout.Panels(learner.plan, learner.parameters)
+        self._share, self._most_threads, self._with_penalty = share, n_threads, with_penalty
+        self._prepare(data, batch_size)
         self._updates_before = 0
+
+    def _prepare(self, data: state.Data, batch_size: int) -> None:
+        """Allocate what steps on some data need."""
+        plan, n = self.learner.plan, state.n_rows(data)
+        self.data, self.batch_size = data, min(batch_size, n)
+        self.order = np.arange(n, dtype=np.intp)
+        self.steps_per_epoch = -(-n // self.batch_size)
+        rows = self.batch_size
+        if self._share is not None:
+            first, last = self._share.rows_of(rows)
+            rows = max(last - first, 1)
+        self._step_cost = layout.multiply_adds(plan, rows, passes=3)
+        self.n_threads = cpus.n_useful(
+            self._most_threads, self._step_cost, MULTIPLY_ADDS_PER_THREAD
+        )
+        self.weight_blocks = tasks.make_weight_blocks(plan, self.n_threads)
+        if self._share is None:
+            size = self.learner.parameters.dtype, self.batch_size, self.n_threads
+            self.work = state.make_workspace(plan, data, *size, self._with_penalty)
+        else:
+            self.work = self._share.make_workspace(self, data)
+        self._seconds_per_step = 0.0
 
     @property
     def step(self) -> int:
@@ -100,7 +141,12 @@ class Run:
         """Return what the epoch's steps brought, by the names in `History`."""
         weight = float(self.totals[WEIGHT]) or math.nan
         loss, correct = float(self.totals[LOSS]), float(self.totals[CORRECT])
-        return {"loss": loss / weight, "accuracy": correct / weight, "time": self.seconds}
+        seconds = self.seconds if self._share is None else self._share.seconds(self.seconds)
+        return {"loss": loss / weight, "accuracy": correct / weight, "time": seconds}
+
+    def open(self, n_epochs: int) -> int:
+        """Get the data of the next epoch ready; return how many steps ``n_epochs`` before had."""
+        return n_epochs * self.steps_per_epoch
 
     def begin(self) -> None:
         """Get ready for an epoch."""
@@ -117,7 +163,7 @@ class Run:
     def advance(
         self, epoch: int, options: state.StepOptions, progress: Progress, until: int
     ) -> None:
-        """Make the steps of ``epoch`` from ``step`` to ``until`` (excluded).
+        """Make the steps of ``epoch`` from ``step`` to ``until`` (excluded), or to the last one.
 
         Raises
         ------
@@ -125,15 +171,15 @@ class Run:
             If the loss or, after the epoch's last step, a parameter is not finite.
         """
         try:
-            self._panels.fill()
-            self.learner.panels = self._panels
-            while self.step < until:
-                self._make_slice(epoch, options, progress, until)
-            if until == self.steps_per_epoch:
+            self.panels.fill()
+            self.learner.panels = self.panels
+            while self.step < (last := min(until, self.steps_per_epoch)):
+                self._make_slice(epoch, options, progress, last)
+            if self.step == self.steps_per_epoch:
                 self._check_finite(epoch, options)
         except BaseException as error:  # Ctrl-C may come before a divergence is noticed
             is_known = isinstance(error, DivergenceError)
-            self.is_lost = is_known or not passes.all_finite(self._panels.numbers)
+            self.is_lost = is_known or not passes.all_finite(self.panels.numbers)
             raise
         finally:
             interruptions = threads.whole(self._write_back)
@@ -154,7 +200,7 @@ class Run:
             else:
                 if self.step < self.steps_per_epoch and self.start is self.learner.parameters:
                     self.start = self.learner.parameters.copy()
-                self._panels.write_back()
+                self.panels.write_back()
             self.learner.panels = None
 
     def _make_slice(
@@ -177,26 +223,27 @@ class Run:
         """Return how many steps to make before the interpreter has its turn."""
         if self._seconds_per_step:
             return max(1, int(SLICE_SECONDS / self._seconds_per_step))
-        return max(1, FIRST_SLICE_MULTIPLY_ADDS * self._n_threads // self._step_cost)
+        return max(1, FIRST_SLICE_MULTIPLY_ADDS * self.n_threads // self._step_cost)
 
     def _make_steps(self, first: int, last: int, options: state.StepOptions) -> int:
         """Make whole steps, whatever happens; return the one that diverged, or -1."""
-        n_threads = self._n_threads
+        if self._share is not None:
+            with self.learner.steps:
+                return self._share.make(self, first, last, options)
+        n_threads = self.n_threads
         counters = tasks.make_counters(n_threads)
-        model = parallel.Model(
-            self._panels.table, self._panels.numbers, self.learner.optimizer_state
-        )
+        model = parallel.Model(self.panels.table, self.panels.numbers, self.learner.optimizer_state)
         batches = parallel.Batches(self.order, self.batch_size, first, last)
-        shared = parallel.Tasks(self._weight_blocks, n_threads, n_threads, counters)
+        shared = parallel.Tasks(self.weight_blocks, n_threads, n_threads, counters)
         train = partial(
-            parallel.train, model, self._data, batches, options, self._work, shared, self.totals
+            parallel.train, model, self.data, batches, options, self.work, shared, self.totals
         )
         with self.learner.steps:
             threads.run(n_threads, train)
         return int(counters[tasks.DIVERGED])
 
     def _check_finite(self, epoch: int, options: state.StepOptions) -> None:
-        if not passes.all_finite(self._panels.numbers):
+        if not passes.all_finite(self.panels.numbers):
             raise self._divergence("a parameter", epoch, None, options)
         # An infinite second moment stops its parameter, without another sign.
         second_moment = self.learner.optimizer_state.second_moment
@@ -206,7 +253,9 @@ class Run:
     def _divergence(
         self, what: str, epoch: int, step: int | None, options: state.StepOptions
     ) -> DivergenceError:
-        where = "" if step is None else f", step {step} of {self.steps_per_epoch}"
+        where = "" if step is None else f", step {step}"
+        if step is not None and self.steps_per_epoch != UNKNOWN:
+            where += f" of {self.steps_per_epoch}"
         return DivergenceError(
             f"training diverged: {what} became infinite or NaN in epoch {epoch}{where}; the "
             f"parameters are those after epoch {epoch - 1}. "

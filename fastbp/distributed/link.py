@@ -1,0 +1,137 @@
+"""What training asks of the connection between its processes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class DistributedError(RuntimeError):
+    """Another process of a training could not go on.
+
+    Attributes
+    ----------
+    rank : int
+        Of that process.
+    """
+
+    def __init__(self, message: str, rank: int) -> None:
+        super().__init__(message, rank)
+        self.rank = rank
+
+    def __str__(self) -> str:
+        """Return the message, which names the rank."""
+        return str(self.args[0])
+
+
+@runtime_checkable
+class Link(Protocol):
+    """The connection of one process to the others: four verbs.
+
+    `Mpi` and `Sockets` are links; `fastbp.Network.fit` takes any object with these attributes.  A
+    link that has an attribute ``timeout`` gets that of `fit` and raises an error by itself where a
+    partner does not answer for so many seconds.  With other links, the process ends then, with
+    status 75.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, from 0 on.
+    size : int
+        How many there are.
+
+    Examples
+    --------
+    A process that is alone:
+
+    >>> class Alone:
+    ...     rank, size = 0, 1
+    ...
+    ...     def exchange(self, partner, send, recv):
+    ...         raise RuntimeError("there is no partner")
+    ...
+    ...     def gather(self, thing):
+    ...         return [thing]
+    >>> isinstance(Alone(), Link)
+    True
+    """
+
+    rank: int
+    size: int
+
+    def exchange(self, partner: int, send: Array, recv: Array) -> None:
+        """Send an array to another process, which does the same, and receive its array.
+
+        Both are contiguous; either may be empty.
+        """
+
+    def gather(self, thing: Any) -> list[Any]:
+        """Return the things of all processes, in the order of their ranks; small, picklable."""
+
+
+def partners_of(rank: int, size: int) -> list[int]:
+    """Return the other ranks in an order in which all processes can pair off at once."""
+    return [(turn - rank) % size for turn in range(size) if (turn - rank) % size != rank]
+
+
+def add_evenly(link: Link, message: Array, parts: tuple[Array, ...], short: int) -> None:
+    """Add the parts of a message over all ranks, of which there are a power of two.
+
+    Neighbours first, then neighbouring pairs: whole messages, or, if they are longer than ``short``
+    bytes and there are more than two ranks, halves of the first part.
+
+    Parameters
+    ----------
+    link : Link
+    message : (n,) ndarray of uint8, updated
+        The memory of ``parts``.
+    parts : tuple of ndarray
+        One-dimensional views of it.
+    short : int
+    """
+    received = np.empty_like(message)
+    others = views_as(parts, received)
+    if link.size > 2 and message.nbytes > short:
+        _add_halves(link, parts[0], others[0])
+        parts, others = parts[1:], others[1:]
+        message, received = (_memory(arrays) for arrays in (parts, others))
+    distance = 1
+    while distance < link.size:
+        link.exchange(link.rank ^ distance, message, received)
+        for part, other in zip(parts, others, strict=True):
+            part += other
+        distance *= 2
+
+
+def views_as(parts: tuple[Array, ...], memory: Array) -> tuple[Array, ...]:
+    """Return views of some bytes that lie one behind the other, as ``parts`` do."""
+    views, at = [], 0
+    for part in parts:
+        views.append(memory[at : at + part.nbytes].view(part.dtype).reshape(part.shape))
+        at += part.nbytes
+    return tuple(views)
+
+
+def _memory(parts: tuple[Array, ...]) -> Array:
+    (part,) = parts
+    return part.view(np.uint8)
+
+
+def _add_halves(link: Link, part: Array, other: Array) -> None:
+    """Add halves, quarters, ... of an array, and gather the sums on the way back."""
+    whole, distance, made = slice(0, len(part)), 1, []
+    while distance < link.size:
+        middle = (whole.start + whole.stop) // 2
+        kept, given = slice(whole.start, middle), slice(middle, whole.stop)
+        if link.rank & distance:
+            kept, given = given, kept
+        link.exchange(link.rank ^ distance, part[given], other[kept])
+        part[kept] += other[kept]
+        made.append((distance, kept, given))
+        whole, distance = kept, 2 * distance
+    for distance, kept, given in reversed(made):
+        link.exchange(link.rank ^ distance, part[kept], part[given])
