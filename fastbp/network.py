@@ -165,6 +165,13 @@ class Network:
             layout.as_panels(self._plan, content["second_moment"], second_moment)
         n_updates[0] = content["n_steps"]
 
+    def _become(self, other: Network) -> None:
+        """Take parameters, optimizer state and epoch of a network with the same layers."""
+        _, parameters, optimizer_state = other._copies()
+        with self._learner.training(optimizer_state.second_moment is not None):
+            self._learner.put_back(parameters, optimizer_state)
+        self._epoch = other._epoch
+
     def _metadata(self, n_updates: int) -> network_file.NetworkMetadata:
         kind = self.layer_sizes, self.activation, self.dtype, self.seed
         return network_file.NetworkMetadata(*kind, self._epoch, n_updates)
