@@ -7,6 +7,7 @@ import copy
 import secrets
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastbp.distributed import DistributedError, Sockets
@@ -113,21 +114,22 @@ def fit(
         left = [worker for worker in workers if worker in client.nthreads()]
         client.run(_forget, key, workers=left, on_error="ignore")
     network._become(trained)
-    answer: History = history
-    return answer
+    return History(**asdict(history))
 
 
 def _wait(client: Client, workers: list[str], futures: list[Any]) -> None:
     """Wait until all have ended, or one has failed, or a worker is lost.
 
     The task of a lost worker stays pending for ever.  An error of a rank's own says more than the
-    errors that it brings about on the others.
+    errors that it brings about on the others, which may come first.
     """
     import distributed
 
     while True:
-        errors = [future.exception() for future in futures if future.status == "error"]
-        if errors:
+        if any(future.status == "error" for future in futures):
+            with contextlib.suppress(TimeoutError):
+                distributed.wait(futures, _LOOK_SECONDS)
+            errors = [future.exception() for future in futures if future.status == "error"]
             own = [error for error in errors if not isinstance(error, DistributedError)]
             raise (own or errors)[0]
         if all(future.status == "finished" for future in futures):
@@ -137,7 +139,8 @@ def _wait(client: Client, workers: list[str], futures: list[Any]) -> None:
             if worker not in there:
                 raise DistributedError(f"rank {rank} of {len(workers)}, {worker}, is lost", rank)
         with contextlib.suppress(TimeoutError):
-            distributed.wait(futures, _LOOK_SECONDS, "FIRST_COMPLETED")
+            left = [future for future in futures if not future.done()]
+            distributed.wait(left, _LOOK_SECONDS, "FIRST_COMPLETED")
 
 
 def _listen(key: bytes, dask_worker: Any) -> tuple[str, int]:

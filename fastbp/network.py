@@ -22,7 +22,7 @@ from fastbp.kernels.activation import ACTIVATIONS
 from fastbp.optimizers import SGD, Adam, check_epsilon, step_options
 from fastbp.training import inputs, predict, random
 from fastbp.training.differentiate import Differentiator
-from fastbp.training.fit import Epochs, Hooks, begin_epoch, resumable
+from fastbp.training.fit import Epochs, Hooks, resumable
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.learner import Learner
 from fastbp.training.rows import Rows
@@ -470,7 +470,8 @@ class Network:
         group = as_group(comm, timeout)
         with group.session():
             with group.agreement():
-                epochs, shards = as_positive_int(epochs, "epochs"), as_positive_int(shards, "shards")
+                epochs = as_positive_int(epochs, "epochs")
+                shards = as_positive_int(shards, "shards")
                 if batch_size is not None:
                     batch_size = as_positive_int(batch_size, "batch_size")
                 optimizer = inputs.as_optimizer(optimizer, learning_rate, momentum)
@@ -501,7 +502,7 @@ class Network:
                 resumed, n_threads = group.agree(None, resumed)[0], group.n_threads(n_threads)
             # Rows in files are shuffled as they are read.
             is_shuffled = source.rows is None and source.maker is None
-            begin = partial(begin_epoch, options, seed if is_shuffled else None)
+            begin = partial(self._begin_epoch, group, options, seed if is_shuffled else None)
             measure = partial(group.measures, self._predictor, validation, n_threads)
             hooks = Hooks(begin, measure, partial(self._end_epoch, group, callback))
             before = self._epoch if resumed is None else resumed.position.first_epoch
@@ -523,6 +524,19 @@ class Network:
         metadata, parameters, optimizer_state = self._copies()
         vectors = {"parameters": parameters, "velocity": optimizer_state.velocity}
         return metadata._asdict() | {k: fingerprint(v) for k, v in vectors.items()}
+
+    def _begin_epoch(
+        self,
+        group: Group,
+        options: state.StepOptions,
+        seed: int | None,
+        number: int,
+        order: NDArray[np.intp],
+    ) -> state.StepOptions:
+        group.epoch = number
+        if seed is not None:
+            random.shuffle(seed, number, order)
+        return options
 
     def _end_epoch(
         self, group: Group, callback: Callback | None, number: int, entry: dict[str, float]

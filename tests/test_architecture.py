@@ -21,7 +21,9 @@ FLOORS = {
     "optimizers": 4,
     "_files": 4,
     "training": 5,
+    "distributed": 6,
     "network": 7,
+    "dask": 8,
     "estimator": 8,
     "convert": 8,
     "display": 8,
@@ -43,13 +45,14 @@ ORDER = {
         "_gradient dense _sparse"
     ),
     "convert": "common onnx sklearn torch",
-    "backprop": "layout state step tasks totals parallel passes",
+    "backprop": "blocks layout state step tasks totals parallel passes",
+    "distributed": "link mpi sockets group steps",
     "verify": "ulp inputs report",
 }
 
 # Lines of the longest files
 LINES = {
-    "network": 650,
+    "network": 720,
     "functional": 700,
 }
 
@@ -121,7 +124,7 @@ def test_every_way_to_import_is_seen(source, expected):
 
 def test_few_rooms_and_short_files():
     entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
-    assert len(entries) <= 18
+    assert len(entries) <= 20
     lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
     allowed = {name: LINES.get(name, 400) for name in MODULES}
     assert not {name: n for name, n in lengths.items() if n > allowed[name]}

@@ -17,7 +17,7 @@ import numpy as np
 from fastbp._checks.scalars import as_real
 from fastbp._files.checkpoint import DATA, Checkpoint, Snapshot
 from fastbp.backprop import state
-from fastbp.distributed.link import Array, DistributedError, Link
+from fastbp.distributed.link import DistributedError, Link
 from fastbp.distributed.mpi import Mpi
 from fastbp.training import cpus, predict
 
@@ -39,6 +39,7 @@ class Group:
     Attributes
     ----------
     rank, size : int
+    epoch : int
     where : str
         What the process is about to do, for messages.
     interrupt : BaseException or None
@@ -48,7 +49,7 @@ class Group:
     def __init__(self, link: Link | None, timeout: float) -> None:
         self.link, self._timeout = link, timeout
         self.rank, self.size = (0, 1) if link is None else (link.rank, link.size)
-        self.where = "the start"
+        self.epoch, self.where = 0, "the start"
         self.interrupt: BaseException | None = None
         self._has_failed = False
         self._waits_since: float | None = None
@@ -172,8 +173,8 @@ class Group:
         n = state.n_rows(data)
         part = predict.part_of(data, n * self.rank // self.size, n * (self.rank + 1) // self.size)
         parts = self.call(lambda: predict.rows_of(predictor.logits(part.x, n_threads), part))
-        joined = predict.Measured(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        return predict.measures(joined, data)
+        columns = zip(*(part for part in parts if part is not None), strict=True)
+        return predict.measures(predict.Measured(*map(np.concatenate, columns)), data)
 
 
 def as_group(comm: Any, timeout: float) -> Group:

@@ -18,9 +18,9 @@ from fastbp.backprop.blocks import Node, add_nodes, nodes_of, rows_per_block
 from fastbp.backprop.totals import CORRECT, COST, FAILED, LOSS, N_REST, WEIGHT
 from fastbp.distributed.group import Group
 from fastbp.distributed.link import add_evenly, partners_of, views_as
+from fastbp.kernels._matmul import K_BLOCK
 from fastbp.training import threads
 from fastbp.training.differentiate import batch_weight
-from fastbp.kernels._matmul import K_BLOCK
 from fastbp.training.run import Run
 from fastbp.training.stream import Source
 
@@ -45,8 +45,8 @@ class Part(NamedTuple):
     def is_even(self) -> bool:
         """Whether each rank has one node of the same size: neighbours may add them."""
         levels = {node.level for nodes in self.nodes for node in nodes}
-        n_ranks = len(self.nodes)
-        return len(levels) == 1 and all(len(q) == 1 for q in self.nodes) and n_ranks & -n_ranks == n_ranks
+        is_power_of_two = len(self.nodes).bit_count() == 1
+        return is_power_of_two and len(levels) == 1 and all(len(q) == 1 for q in self.nodes)
 
 
 def share_of(group: Group, source: Source, epochs: int, shards: int) -> SharedSteps | None:
@@ -101,9 +101,9 @@ class SharedSteps:
     def make_workspace(self, run: Run, data: state.Data) -> state.Workspace:
         """Allocate the memory of this rank's part of a batch."""
         first, last = self.rows_of(run.batch_size)
-        dtype, n = run.learner.parameters.dtype, max(last - first, 1)
+        size = run.learner.parameters.dtype, max(last - first, 1), run.n_threads
         k_block = rows_per_block(run.batch_size, self._shards)
-        return state.make_workspace(run.learner.plan, data, dtype, n, run.n_threads, k_block=k_block)
+        return state.make_workspace(run.learner.plan, data, *size, k_block=k_block)
 
     def fail(self, error: BaseException) -> None:
         """Have the next step end on all ranks: what this rank needs for it is not there."""
@@ -117,7 +117,7 @@ class SharedSteps:
             if n not in self._parts:
                 self._parts[n] = self._make_part(run, n)
             part = self._parts[n]
-            self._group.where = f"step {step} of an epoch"
+            self._group.where = f"step {step} of epoch {self._group.epoch}"
             error = self._error or self._group.interrupt
             weight = batch_weight(run.data, run.order, start, n, part.k_block)
             if error is None and part.n:
@@ -199,8 +199,10 @@ class SharedSteps:
         nodes = [nodes_of(blocks * q // size, blocks * (q + 1) // size) for q in range(size)]
         if size == 1:  # one sum, over the whole tree
             nodes = [[Node(0, blocks.bit_length())]]
-        ends = [(q.first * k_block, (q.first + (1 << q.level)) * k_block) for q in nodes[self._group.rank]]
-        rows = [(start - first, min(end, n) - start) for start, end in ends]
+        rows = []
+        for node in nodes[self._group.rank]:
+            start, end = node.first * k_block, (node.first + (1 << node.level)) * k_block
+            rows.append((start - first, min(end, n) - start))
         m, n_weights = len(rows), int(run.panels.table[1, layout.BIAS_AT])
         n_rest = run.panels.numbers.size - n_weights + N_REST
         shapes = np.empty((m, n_weights), run.panels.numbers.dtype), np.empty((m, n_rest))

@@ -13,7 +13,6 @@ from fastbp._files.checkpoint import Checkpoint, Position, Snapshot
 from fastbp.backprop import state
 from fastbp.training.history import DivergenceError, History
 from fastbp.training.progress import Progress
-from fastbp.training.random import shuffle
 from fastbp.training.run import UNKNOWN, Run
 
 Entry = dict[str, float]
@@ -163,15 +162,6 @@ class Epochs:
             self._save()
         except OSError as reason:
             error.add_note(f"the last checkpoint is an older one: {reason}")
-
-
-def begin_epoch(
-    options: state.StepOptions, seed: int | None, number: int, order: npt.NDArray[np.intp]
-) -> state.StepOptions:
-    """Shuffle the rows, unless there is no seed; the options are those of every epoch."""
-    if seed is not None:
-        shuffle(seed, number, order)
-    return options
 
 
 def resumable(

@@ -107,10 +107,9 @@ def rows_of(z: Array, data: state.Data) -> Measured:
 
 def part_of(data: state.Data, first: int, last: int) -> state.Data:
     """Return the rows ``first`` to ``last`` (excluded) of validation data."""
-    x, _, labels, targets, *rest = data
-    labels = None if labels is None else labels[first:last]
-    targets = None if targets is None else targets[first:last]
-    return state.Data(x[first:last], None, labels, targets, *rest)
+    labels = None if data.labels is None else data.labels[first:last]
+    targets = None if data.targets is None else data.targets[first:last]
+    return data._replace(x=data.x[first:last], labels=labels, targets=targets)
 
 
 def measures(rows: Measured, data: state.Data) -> dict[str, float]:

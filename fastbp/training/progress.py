@@ -20,9 +20,7 @@ class Progress:
         Rows of a step.
     """
 
-    def __init__(
-        self, show: bool, last_epoch: int, n_steps: int | None, batch_size: int
-    ) -> None:
+    def __init__(self, show: bool, last_epoch: int, n_steps: int | None, batch_size: int) -> None:
         self._bar: Any = None
         self._prints = show
         self._last_epoch = last_epoch

@@ -263,7 +263,8 @@ def source_of(
 ) -> Source:
     """Return what `Network.fit` is given as a source, checked."""
     if callable(X) or isinstance(X, Iterator):
-        for name, value in (("y", y), ("sample_weight", sample_weight), ("buffer_rows", buffer_rows)):
+        left_out = {"y": y, "sample_weight": sample_weight, "buffer_rows": buffer_rows}
+        for name, value in left_out.items():
             if value is not None:
                 raise TypeError(f"{name} must be left out where a function makes the batches")
         maker = BatchMaker(X, layer_sizes, dtype)
