@@ -88,7 +88,7 @@ class Epochs:
         run.learner.put_back(snapshot.parameters, snapshot.optimizer_state)
         if position.step:
             run.resume(position.step, position.totals, position.seconds, snapshot.start)
-        self.history = History(**snapshot.history)
+        self.history = History(**{name: list(n) for name, n in snapshot.history.items()})
         self._first_epoch = position.first_epoch
         self._place = _Place(position.done, position.step > 0, position.ended)
         self._saved = position

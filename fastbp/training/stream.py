@@ -262,7 +262,7 @@ def source_of(
     seed: int | None,
 ) -> Source:
     """Return what `Network.fit` is given as a source, checked."""
-    if callable(X) or isinstance(X, Iterator):
+    if callable(X) or (isinstance(X, Iterator) and y is None):
         left_out = {"y": y, "sample_weight": sample_weight, "buffer_rows": buffer_rows}
         for name, value in left_out.items():
             if value is not None:
