@@ -93,7 +93,9 @@ def fit(
     key = secrets.token_bytes(32)
     places = client.run(_listen, key, workers=workers)
     addresses = [places[worker] for worker in workers]
-    arguments = client.scatter([network, X, y, fit_arguments], broadcast=len(workers) > 1)
+    # By content, a network sent before would be taken for the one that is just forgotten.
+    given = [network, X, y, fit_arguments]
+    arguments = client.scatter(given, broadcast=len(workers) > 1, hash=False)
     futures = [
         client.submit(
             _train,
