@@ -68,7 +68,7 @@ def test_error_on_a_worker_is_raised_here(client, data):
     before = network.parameters.copy()
     with pytest.raises(KeyError, match="the callback failed"):
         fastbp.dask.fit(client, network, *data, batch_size=512, callback=callback)
-    with pytest.raises(ValueError, match="^X must have 20 columns"):
+    with pytest.raises(ValueError, match=r"^X must have 20 columns"):
         fastbp.dask.fit(client, network, data[0][:, :3], data[1], batch_size=512)
     np.testing.assert_array_equal(network.parameters, before)
 
@@ -103,7 +103,7 @@ def test_lost_worker_does_not_hang(data):
         before, started = network.parameters.copy(), time.monotonic()
         timer = threading.Timer(4, os.kill, (pids[lost], signal.SIGKILL))
         timer.start()
-        with pytest.raises(fastbp.distributed.DistributedError, match="^rank 1 of 2"):
+        with pytest.raises(fastbp.distributed.DistributedError, match=r"^rank 1 of 2"):
             fastbp.dask.fit(client, network, *data, batch_size=512, epochs=10**7)
         assert time.monotonic() - started < 34
         np.testing.assert_array_equal(network.parameters, before)
