@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -55,9 +56,12 @@ def test_every_example_is_tested():
         "grid_search.py",
         "in_torch.py",
         "mnist.py",
+        "on_a_cluster.py",
         "one_step_by_hand.py",
+        "over_mpi.py",
         "pictures.py",
         "policy_gradient.py",
+        "scale_model.py",
         "stop_and_resume.py",
         "to_onnx.py",
         "your_own_loop.py",
@@ -68,6 +72,39 @@ def test_every_example_is_tested():
 def test_pictures(tmp_path):
     assert accuracy_of(run("pictures.py", str(tmp_path / "digits.png"))) >= 96
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.compiled
+def test_over_mpi():
+    """Alone, and by two ranks where there is an mpiexec."""
+    pytest.importorskip("mpi4py", exc_type=ImportError)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    mpiexec = shutil.which("mpiexec", path=path)
+    outputs = [run("over_mpi.py")]
+    if mpiexec is not None:
+        command = [mpiexec, "-n", "2", sys.executable, EXAMPLES / "over_mpi.py"]
+        outputs.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    digests = {re.search(r"[0-9a-f]{64}", output)[0] for output in outputs}
+    assert len(digests) == 1
+    assert [accuracy_of(output) for output in outputs] >= [96]
+
+
+@pytest.mark.compiled
+def test_on_a_cluster():
+    pytest.importorskip("distributed")
+    output = run("on_a_cluster.py")
+    assert accuracy_of(output) >= 96
+    assert "same bits as alone: True" in output
+    assert "same as the serial search: True" in output
+
+
+@pytest.mark.compiled
+def test_scale_model():
+    output = run("scale_model.py", "--layers", "30,20,4", "--cores", "16")
+    rows = re.findall(r"^(1 GbE|10 GbE|100 Gb/s RDMA) +(\d+) +(.*?) +([\d,]+) rows$", output, re.M)
+    assert len(rows) == 9
+    for _, _, cells, _ in rows:
+        assert all(0 <= int(share) < 100 for share in re.findall(r"(\d+)%", cells))
 
 
 @pytest.mark.compiled

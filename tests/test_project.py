@@ -56,9 +56,11 @@ def test_every_example_is_in_the_list():
 @pytest.mark.compiled
 def test_commands_of_the_readme():
     named = re.findall(r"(?<!`)`(?:\.venv/bin/)?((?:python|fastbp) [^`\n]*)`", README)
-    # The first three are run by test_main.py.
+    # The first three are run by test_main.py, the last one by test_examples.py on a small network.
+    model = "python examples/scale_model.py --layers 784,512,512,10 --cores 16"
     compare = "python asv_benchmarks/peers.py training --cpu-time"
-    assert set(named) == {"fastbp warmup", "fastbp info", "python -m fastbp verify", compare}
+    of_main = {"fastbp warmup", "fastbp info", "python -m fastbp verify"}
+    assert set(named) == {*of_main, compare, model}
     command = [sys.executable, *compare.split()[1:], "--sizes", "XS", "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
