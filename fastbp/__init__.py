@@ -43,7 +43,7 @@ finally:
     del _collects
 
 if TYPE_CHECKING:
-    from fastbp import convert, display
+    from fastbp import convert, dask, display, distributed
     from fastbp.estimator.classifier import MLPClassifier as MLPClassifier
 
     __version__: str
@@ -60,8 +60,10 @@ __all__ = [
     "bias_gradient",
     "convert",
     "cross_entropy",
+    "dask",
     "dense",
     "display",
+    "distributed",
     "hidden_error",
     "kernels",
     "log_softmax",
@@ -86,7 +88,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("fastbp")
-    if name in ("convert", "display"):
+    if name in ("convert", "dask", "display", "distributed"):
         return importlib.import_module(f"fastbp.{name}")
     if name == "MLPClassifier":
         try:

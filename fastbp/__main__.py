@@ -230,6 +230,19 @@ def _bytes(dtype: str) -> Iterator[Work]:
         yield name, partial(net.fit, rows, epochs=1, batch_size=size, optimizer=optimizer)
 
 
+def _distributed(dtype: str) -> Iterator[Work]:
+    x, labels, targets = _rows(dtype)
+    net = fastbp.Network([3, 5, 4], dtype=dtype)
+    optimizers: tuple[fastbp.SGD | fastbp.Adam, ...] = fastbp.SGD(0.1), fastbp.Adam()
+    for optimizer, (kind, y) in itertools.product(
+        optimizers, (("labels", labels), ("target rows", targets))
+    ):
+        # What ranks do, by one process
+        options: dict[str, Any] = {"epochs": 1, "batch_size": 200, "shards": 2}
+        name = f"Network.fit, {type(optimizer).__name__}, {kind}, blocks of ranks"
+        yield name, partial(net.fit, x, y, optimizer=optimizer, **options)
+
+
 def _classifier(dtype: str) -> Iterator[Work]:
     from scipy.sparse import csr_array
 
@@ -252,6 +265,7 @@ PARTS = {
     "functions": _functions,
     "network": _network,
     "bytes": _bytes,
+    "distributed": _distributed,
     "classifier": _classifier,
 }
 

@@ -10,7 +10,7 @@ from reference import Trainer
 from together import together
 
 from fastbp import SGD, Adam
-from fastbp.backprop import layout, parallel, state, tasks
+from fastbp.backprop import layout, parallel, state, tasks, updates
 from fastbp.optimizers import step_options
 from fastbp.training import differentiate
 
@@ -129,7 +129,7 @@ class Problem:
         )
         blocks = tasks.make_weight_blocks(self.plan, n_threads)
         shared = parallel.Tasks(blocks, n_blocks, n_threads, counters)
-        model = parallel.Model(self.panels.table, self.panels.numbers, self.memory)
+        model = updates.Model(self.panels.table, self.panels.numbers, self.memory)
         memory = [(self.velocity, self.memory.velocity)]
         if self.second is not None:
             memory.append((self.second, self.memory.second_moment))

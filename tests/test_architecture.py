@@ -45,7 +45,7 @@ ORDER = {
         "_gradient dense _sparse"
     ),
     "convert": "common onnx sklearn torch",
-    "backprop": "blocks layout state step tasks totals parallel passes",
+    "backprop": "blocks layout state step tasks totals updates parallel passes",
     "distributed": "link mpi sockets group steps",
     "verify": "ulp inputs report",
 }

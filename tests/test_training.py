@@ -19,7 +19,7 @@ from trainings import OPTIMIZERS, digest
 
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network
-from fastbp.backprop import layout, parallel
+from fastbp.backprop import layout, parallel, updates
 from fastbp.training import progress, threads
 from fastbp.training import run as training_run
 
@@ -394,7 +394,7 @@ def test_the_state_of_a_silent_column_does_not_become_subnormal(optimizer):
     for moment in net._learner.optimizer_state[:2]:
         if moment is not None:
             moment *= np.float32(1e-35)  # as after some hundred steps
-    net.fit(X, y, epochs=parallel.FLUSH_STEPS * 5 - 1, optimizer=optimizer)
+    net.fit(X, y, epochs=updates.FLUSH_STEPS * 5 - 1, optimizer=optimizer)
     smallest = np.finfo(np.float32).tiny
     for moment in (net.velocity, net.second_moment):
         assert ((moment == 0) | (abs(moment) >= smallest)).all()

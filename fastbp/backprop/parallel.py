@@ -13,20 +13,14 @@ from typing import Any, NamedTuple
 from fastbp._compile import inlined, kernel
 from fastbp._simd import (
     at,
-    convert,
     fetch_add,
     flat,
     load_acquire,
-    load_like,
-    load_masked,
     offset,
-    panel_width,
     put,
     row,
-    stack_row,
     store,
     store_release,
-    to_float64,
     wait_for,
     width,
 )
@@ -59,36 +53,12 @@ from fastbp.backprop.totals import (
     row_sums,
     square_block,
 )
+from fastbp.backprop.updates import FLUSH_STEPS, flat_or_none, flush_block, penalty, rules
 from fastbp.kernels._matmul import (
     NextRows,
     Scratch,
     k_block_of,
-    offset_or_none,
-    panel_row_stride,
 )
-from fastbp.kernels.update import (
-    AdamOptions,
-    AdamRates,
-    Rule,
-    SgdRates,
-    adam_rates,
-    flush,
-    update_parameters,
-)
-
-# Steps between two searches for subnormal numbers in the optimizer's state
-FLUSH_STEPS = 64
-
-# Weights that a thread updates at a time, given the gradient: whole vectors
-UPDATE_CHUNK = 1 << 14
-
-
-class Model(NamedTuple):
-    """What training changes: parameters and optimizer state in panel form, and their layout."""
-
-    table: Any  # ``Panels.table``
-    parameters: Any
-    state: Any
 
 
 class Batches(NamedTuple):
@@ -154,14 +124,6 @@ def _scratch(work, thread):
 
 
 @inlined
-def _flat_or_none(array):
-    if array is None:
-        return None
-    else:
-        return flat(array)
-
-
-@inlined
 def _first_phase(net, data, batch, rows, work, units, target, scratch):
     """A block of rows: forward to the logits, and back to the errors."""
     gather(data, batch, rows, work, units.x_stride)
@@ -188,53 +150,15 @@ def _second_phase(net, units, n, block, target, options, scratch, next_rows):
     """A block of weights: gradients and update."""
     if target.sums is None:
         t = at(target.n_updates, 0) + 1
-        of_weights, of_biases = _rules(options, at(target.batch_weight, 0), t, target.u)
+        of_weights, of_biases = rules(options, at(target.batch_weight, 0), t, target.u)
         update_weights(net, units, n, block, target, of_weights, scratch, next_rows)
         if block.first == 0:
             update_biases(net, units, n, block.layer, target, of_biases, scratch)
         if t % FLUSH_STEPS == 0:
-            _flush_block(net, block, target.v)
-            _flush_block(net, block, target.u)
+            flush_block(net, block, target.v)
+            flush_block(net, block, target.u)
     else:
         _write_gradient(net, units, block, target.sums, scratch)
-
-
-@inlined
-def penalty(options, batch_weight):
-    """l2 of a step; ``alpha`` counts for the sum over the batch, not for the mean."""
-    return options.l2 + (options.alpha / batch_weight if batch_weight > 0.0 else 0.0)
-
-
-@inlined
-def _rules(options, batch_weight, t, u):
-    """How step t uses the gradients of weights and of biases."""
-    eta, mu, beta_2 = options.learning_rate, options.momentum, options.beta_2
-    rate, epsilon, decay = 0.0, 0.0, 0.0
-    if u is not None:
-        adam = adam_rates(AdamOptions(eta, mu, beta_2, options.epsilon, options.weight_decay), t)
-        rate, decay = adam.rate, adam.decay
-        epsilon = adam.epsilon if options.epsilon_is_corrected else options.epsilon
-    of_weights = AdamRates(mu, 1.0 - mu, beta_2, 1.0 - beta_2, rate, epsilon, decay)
-    of_biases = AdamRates(mu, 1.0 - mu, beta_2, 1.0 - beta_2, rate, epsilon, 0.0)
-    l2 = float(penalty(options, batch_weight))
-    return (
-        Rule(SgdRates(eta, mu, l2, options.nesterov), of_weights),
-        Rule(SgdRates(eta, mu, 0.0, options.nesterov), of_biases),
-    )
-
-
-@inlined
-def _flush_block(net, block, vector):
-    """Put 0 in the place of subnormal elements of a block's state."""
-    if vector is None:
-        return
-    layer, fan_in = layer_of(net, block.layer), layer_of(net, block.layer - 1).units
-    for j in range(0, layer.units, panel_width(vector)):
-        row_stride = panel_row_stride(vector, j, layer.units)
-        place = layer.weight_at + j * fan_in + block.first * row_stride
-        flush(offset(vector, place), block.n_rows * row_stride)
-    if block.first == 0:
-        flush(offset(vector, layer.bias_at), layer.units)
 
 
 @inlined
@@ -384,7 +308,7 @@ def train(model, data, batches, options, work, tasks, totals):
         See ``fastbp.backprop.totals``; the penalty counts where ``work.squares`` is not None.
     """
     net = Net(flat(model.table), model.table.shape[0], flat(model.parameters), None)
-    v, u = flat(model.state.velocity), _flat_or_none(model.state.second_moment)
+    v, u = flat(model.state.velocity), flat_or_none(model.state.second_moment)
     target = Target(v, u, flat(model.state.n_updates), flat(work.weight), None)
     _run_steps(net, target, data, batches, options, work, tasks, totals)
 
@@ -406,60 +330,3 @@ def differentiate(table, parameters, data, batches, work, tasks, sums):
 def weight_of(row_weight, order, first, n, k_block):
     """Return the weight of the batch ``order[first : first + n]``, summed as `train` does."""
     return batch_weight(row_weight, Batch(flat(order), first, n), k_block, True)
-
-
-@kernel
-def update(model, weights, rest, options, batch_weight, counters):
-    """Update the parameters by sums over a whole batch, to the bits of `train`.
-
-    Any number of threads may call this at the same time with the same arguments, of which
-    ``counters`` are new.  ``n_updates`` stays what it is.
-
-    Parameters
-    ----------
-    model : Model, updated
-    weights : (n,) ndarray
-        The gradient of the weights, in panel form.
-    rest : (m,) float64
-        A row of ``Sums.rest``.
-    options : StepOptions
-    batch_weight : float
-    counters : ndarray of int64
-    """
-    theta, v = flat(model.parameters), flat(model.state.velocity)
-    u, grad, n_weights = _flat_or_none(model.state.second_moment), flat(weights), weights.size
-    t = model.state.n_updates[0] + 1
-    of_weights, of_biases = _rules(options, batch_weight, t, u)
-    while True:
-        chunk = fetch_add(flat(counters), ENTERED)
-        first = chunk * UPDATE_CHUNK
-        if first >= n_weights:
-            break
-        n = min(UPDATE_CHUNK, n_weights - first)
-        w, v_w, u_w = offset(theta, first), offset(v, first), offset_or_none(u, first)
-        update_parameters(w, offset(grad, first), v_w, u_w, n, of_weights)
-        if chunk == 0:
-            b, u_b = offset(theta, n_weights), offset_or_none(u, n_weights)
-            n_biases = model.parameters.size - n_weights
-            _update_biases(b, flat(rest), offset(v, n_weights), u_b, n_biases, of_biases)
-            if t % FLUSH_STEPS == 0:
-                _flush_part(v, n_weights, n_biases)
-                _flush_part(u, n_weights, n_biases)
-        if t % FLUSH_STEPS == 0:
-            _flush_part(v, first, n)
-            _flush_part(u, first, n)
-
-
-@inlined
-def _flush_part(vector, first, n):
-    if vector is None:
-        return
-    flush(offset(vector, first), n)
-
-
-@inlined
-def _update_biases(b, sums, v, u, n, rule):
-    like, g = to_float64(load_masked(b, 0, 0, 0.0)), stack_row(b, 1)
-    for k in range(0, n, width(b)):
-        store(g, 0, convert(load_like(sums, k, like), b))
-        update_parameters(offset(b, k), g, offset(v, k), offset_or_none(u, k), width(b), rule)

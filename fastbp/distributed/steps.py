@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.backprop import layout, parallel, state, tasks
+from fastbp.backprop import layout, parallel, state, tasks, updates
 from fastbp.backprop.blocks import Node, add_nodes, nodes_of, rows_per_block
 from fastbp.backprop.totals import CORRECT, COST, FAILED, LOSS, N_REST, WEIGHT
 from fastbp.distributed.group import Group
@@ -156,10 +156,10 @@ class SharedSteps:
         self, run: Run, weights: Array, rest: Array, options: state.StepOptions, weight: float
     ) -> None:
         optimizer_state = run.learner.optimizer_state
-        model = parallel.Model(run.panels.table, run.panels.numbers, optimizer_state)
+        model = updates.Model(run.panels.table, run.panels.numbers, optimizer_state)
         counters = tasks.make_counters(1)
         inputs = model, weights, rest, options, weight, counters
-        threads.run(run.n_threads, partial(parallel.update, *inputs))
+        threads.run(run.n_threads, partial(updates.update, *inputs))
         optimizer_state.n_updates[0] += 1
 
     def _add(self, part: Part) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.backprop import layout, parallel, passes, state, tasks
+from fastbp.backprop import layout, parallel, passes, state, tasks, updates
 from fastbp.backprop.totals import CORRECT, LOSS, N_TOTALS, WEIGHT
 from fastbp.training import cpus, threads
 from fastbp.training.history import DivergenceError
@@ -232,7 +232,7 @@ class Run:
                 return self._share.make(self, first, last, options)
         n_threads = self.n_threads
         counters = tasks.make_counters(n_threads)
-        model = parallel.Model(self.panels.table, self.panels.numbers, self.learner.optimizer_state)
+        model = updates.Model(self.panels.table, self.panels.numbers, self.learner.optimizer_state)
         batches = parallel.Batches(self.order, self.batch_size, first, last)
         shared = parallel.Tasks(self.weight_blocks, n_threads, n_threads, counters)
         train = partial(
