@@ -17,6 +17,8 @@ from fastbp.training.history import History
 if TYPE_CHECKING:
     from distributed import Client
 
+__all__ = ["fit"]
+
 # Listeners of this worker, by the key of their training
 _listeners: dict[bytes, socket.socket] = {}
 
@@ -42,6 +44,7 @@ def fit(
     Parameters
     ----------
     client : distributed.Client
+        Of the cluster.
     network : Network, updated
         Its parameters, optimizer's state and epoch become those of the trained copy.
     X : array_like, or Rows
@@ -60,6 +63,7 @@ def fit(
     Returns
     -------
     History
+        As of `Network.fit`.
 
     Raises
     ------

@@ -13,10 +13,12 @@ Array = npt.NDArray[Any]
 class DistributedError(RuntimeError):
     """Another process of a training could not go on.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        What happened.
     rank : int
-        Of that process.
+        Of that process; an attribute, too.
     """
 
     def __init__(self, message: str, rank: int) -> None:
@@ -66,11 +68,29 @@ class Link(Protocol):
     def exchange(self, partner: int, send: Array, recv: Array) -> None:
         """Send an array to another process, which does the same, and receive its array.
 
-        Both are contiguous; either may be empty.
+        Parameters
+        ----------
+        partner : int
+            Rank of the other process.
+        send : ndarray
+            Contiguous, as ``recv`` is; either may be empty.
+        recv : ndarray, written
+            Of the size that the partner sends.
         """
 
     def gather(self, thing: Any) -> list[Any]:
-        """Return the things of all processes, in the order of their ranks; small, picklable."""
+        """Return the things of all processes, in the order of their ranks.
+
+        Parameters
+        ----------
+        thing : object
+            Of this process; small, picklable.
+
+        Returns
+        -------
+        list of object
+            One for each rank.
+        """
 
 
 def partners_of(rank: int, size: int) -> list[int]:

@@ -24,6 +24,12 @@ class Mpi:
     -----
     ``Network.fit(comm=MPI.COMM_WORLD)`` makes one.  MPI adds nothing, for the order of its sums is
     unspecified: arrays are exchanged, and added here.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> fastbp.distributed.Mpi(MPI.COMM_WORLD).gather("hello")  # doctest: +SKIP
+    ['hello', 'hello']
     """
 
     def __init__(self, comm: Any) -> None:
@@ -31,11 +37,32 @@ class Mpi:
         self.rank, self.size = int(comm.rank), int(comm.size)
 
     def exchange(self, partner: int, send: Array, recv: Array) -> None:
-        """Send an array to another process, which does the same, and receive its array."""
+        """Send an array to another process, which does the same, and receive its array.
+
+        Parameters
+        ----------
+        partner : int
+            Rank of the other process.
+        send : ndarray
+            Contiguous, as ``recv`` is; either may be empty.
+        recv : ndarray, written
+            Of the size that the partner sends.
+        """
         self._comm.Sendrecv(send, partner, recvbuf=recv, source=partner)
 
     def gather(self, thing: Any) -> list[Any]:
-        """Return the things of all processes, in the order of their ranks."""
+        """Return the things of all processes, in the order of their ranks.
+
+        Parameters
+        ----------
+        thing : object
+            Of this process; small, picklable.
+
+        Returns
+        -------
+        list of object
+            One for each rank.
+        """
         things: list[Any] = self._comm.allgather(thing)
         return things
 

@@ -56,6 +56,18 @@ class Sockets:
     -----
     `fastbp.dask.fit` makes one on each worker.  A connection is made when two processes first
     exchange something.  `gather` unpickles what the others send, who have proved themselves.
+
+    Examples
+    --------
+    A process that is alone has nobody to connect to:
+
+    >>> import socket
+    >>> from fastbp.distributed import Sockets
+    >>> listener = socket.create_server(("127.0.0.1", 0))
+    >>> link = Sockets(0, [listener.getsockname()], listener, b"a key of 16 bytes or more")
+    >>> link.gather("hello")
+    ['hello']
+    >>> link.close()
     """
 
     def __init__(
@@ -77,6 +89,15 @@ class Sockets:
     def exchange(self, partner: int, send: Array, recv: Array) -> None:
         """Send an array to another process, which does the same, and receive its array.
 
+        Parameters
+        ----------
+        partner : int
+            Rank of the other process.
+        send : ndarray
+            Contiguous, as ``recv`` is; either may be empty.
+        recv : ndarray, written
+            Of the size that the partner sends.
+
         Raises
         ------
         DistributedError
@@ -95,7 +116,18 @@ class Sockets:
             ) from error
 
     def gather(self, thing: Any) -> list[Any]:
-        """Return the things of all processes, in the order of their ranks."""
+        """Return the things of all processes, in the order of their ranks.
+
+        Parameters
+        ----------
+        thing : object
+            Of this process; small, picklable.
+
+        Returns
+        -------
+        list of object
+            One for each rank.
+        """
         things, mine = [thing] * self.size, np.frombuffer(pickle.dumps(thing), np.uint8)
         for partner in partners_of(self.rank, self.size):
             size = np.empty(1, np.uint64)
