@@ -416,7 +416,7 @@ class Network:
             Train together with other processes: each calls this with the same arguments, and ends
             with the network and the history of one process, to the bit.  A rank reads its own rows
             of each batch; the first one calls ``callback``, shows ``progress`` and writes
-            ``checkpoint``.  See `fastbp.distributed`.
+            ``checkpoint``.  Ranks on one machine share its processors.  See `fastbp.distributed`.
         shards : int
             Cut a batch into at least so many blocks, for as many ranks, where it has fewer blocks
             of 128 rows.  The result depends on it, though not on the number of ranks.
@@ -467,11 +467,10 @@ class Network:
         >>> len(history) < 1000, history.loss[-1] < 0.1
         (True, True)
         """
-        group = as_group(comm, timeout)
-        with group.session():
+        group, shards = as_group(comm, timeout), as_positive_int(shards, "shards")
+        with group.session(shards):
             with group.agreement():
                 epochs = as_positive_int(epochs, "epochs")
-                shards = as_positive_int(shards, "shards")
                 if batch_size is not None:
                     batch_size = as_positive_int(batch_size, "batch_size")
                 optimizer = inputs.as_optimizer(optimizer, learning_rate, momentum)
@@ -491,7 +490,9 @@ class Network:
                 settings = optimizer, source.batch_size, options.l2, shuffle, shards
                 file = resumed = None
                 if checkpoint is not None:
-                    identity = identity_of(data, validation, *settings) | source.identity()
+                    identity = {}
+                    if group.rank == 0:  # the others neither read nor write it
+                        identity = identity_of(data, validation, *settings) | source.identity()
                     file = Checkpoint(checkpoint, every, identity, self._metadata(0))
                     if resume and group.rank == 0:
                         steps = source.steps_per_epoch

@@ -75,6 +75,18 @@ class Adam(_StepsOfAKind):
         return part("Adam")()
 
 
+class StepsOfRanks(_StepsOfAKind):
+    """What ranks do in a step, by one process: the gradient in two blocks, then the update."""
+
+    params = (["M 784-100-10 x 32", "L 784-512-512-10 x 128"], DTYPES)
+
+    def prepare(self, size, dtype):
+        part("distributed")
+        super().prepare(size, dtype)
+        self.how["shards"] = 2
+        self.time_steps(size, dtype)  # compile
+
+
 class Gradients(Prepared):
     """The cost of one batch and its gradient, by themselves: 16 calls."""
 

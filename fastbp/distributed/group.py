@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,13 +57,14 @@ class Group:
             link.timeout = timeout  # type: ignore[union-attr]
 
     @contextmanager
-    def session(self) -> Iterator[None]:
-        """Hold Ctrl-C back, and watch the waits, until the training has ended."""
+    def session(self, shards: int) -> Iterator[None]:
+        """Until a training has ended, watch the waits; where steps are shared, hold Ctrl-C back."""
+        is_shared = self.size > 1 or shards > 1
         ended = threading.Event()
         if self.size > 1 and not hasattr(self.link, "timeout"):
             threading.Thread(target=self._watch, args=(ended,), daemon=True).start()
         try:
-            with _held_interrupts(self):
+            with _held_interrupts(self) if is_shared else nullcontext():
                 yield
         finally:
             ended.set()
