@@ -62,7 +62,7 @@ class CheckpointFile:
     def __init__(self):
         net = fastbp.Network([2, 3, 2], dtype="float64")
         data = state.Data(self.X, None, self.y, None, np.empty(0))
-        self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True)
+        self._identity = checkpoint.identity_of(data, None, SGD(), 2, 0.0, True, 1)
         self._metadata = net._metadata(0)
 
     def save(self, path):
