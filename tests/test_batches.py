@@ -26,6 +26,7 @@ def fit(*data, dtype="float32", **arguments):
     return state_of(network, network.fit(*data, **arguments))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("form", ["labels", "targets, weights", "bytes"])
 def test_batches_have_the_bits_of_the_rows_in_memory(form):
     columns = (X, TARGETS, WEIGHT) if form == "targets, weights" else (X, LABELS)
@@ -77,6 +78,7 @@ def test_iterator_serves_one_epoch():
         network.fit(make(), epochs=2)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("every", [None, 2])
 def test_run_goes_on_where_a_function_was_interrupted(every, tmp_path):
     path = tmp_path / "checkpoint"

@@ -141,3 +141,23 @@ def test_searches_over_workers_find_what_serial_ones_do(client):
         found, expected = shared.best_estimator_[-1].coefs_, serial.best_estimator_[-1].coefs_
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_incremental_learning_over_parts(client):
+    """dask-ml's Incremental calls partial_fit, part by part."""
+    wrappers = pytest.importorskip("dask_ml.wrappers")
+    from dask import array
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x, classes = x.astype(np.float32), np.arange(10)
+    wrapped = wrappers.Incremental(
+        fastbp.MLPClassifier((16,), random_state=0), shuffle_blocks=False
+    )
+    parts = array.from_array(x, chunks=(300, 64)), array.from_array(y, chunks=300)
+    wrapped.fit(*parts, classes=classes)
+    by_hand = fastbp.MLPClassifier((16,), random_state=0)
+    for first in range(0, len(x), 300):
+        by_hand.partial_fit(x[first : first + 300], y[first : first + 300], classes=classes)
+    for one, other in zip(wrapped.estimator_.coefs_, by_hand.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
