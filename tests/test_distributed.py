@@ -127,17 +127,28 @@ def test_shards_let_small_batches_be_shared_out(batch_size):
 
 
 @compiled
-def test_sums_of_flushed_vectors_and_threads_do_not_matter(monkeypatch):
-    """More than the 64 steps from one search for subnormal numbers to the next."""
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_threads_and_faded_moments_have_the_bits_of_one_process(n_threads, monkeypatch):
+    """Of a column of zeros; every 64th step puts 0 in the place of subnormal moments."""
     monkeypatch.setattr(cpus, "n_useful", lambda n_threads, *cost: n_threads or 1)
     x, y, _, _ = problem(300)
-    x[:, 3] = 0  # its second moment fades
-    optimizer = fastbp.Adam(beta_2=0.3, beta_1=0.2)
-    arguments = {"epochs": 70, "batch_size": 300, "optimizer": optimizer, "dtype": "float32"}
-    alone = fit(None, x, y, n_threads=1, **arguments)
-    for n_threads in (1, 3):
-        arguments["n_threads"] = n_threads
-        assert on_ranks(2, lambda link: fit(link, x, y, **arguments)) == [alone] * 2
+    zeros = x.copy()
+    zeros[:, 3] = 0
+    arguments = {"batch_size": 300, "optimizer": fastbp.Adam(beta_2=0.9)}
+
+    def work(link):
+        network = fastbp.Network(SIZES)
+        network.fit(x, y, epochs=1, n_threads=1, **arguments)
+        velocity, second_moment, _ = network._learner.optimizer_state
+        velocity *= np.float32(1e-35)
+        second_moment *= np.float32(1e-33)
+        threads = 1 if link is None else n_threads
+        history = network.fit(zeros, y, epochs=63, comm=link, n_threads=threads, **arguments)
+        assert not network.velocity[3 * SIZES[1] : 4 * SIZES[1]].any()
+        assert not network.second_moment[3 * SIZES[1] : 4 * SIZES[1]].any()
+        return state_of(network, history)
+
+    assert on_ranks(2, work) == [work(None)] * 2
 
 
 @compiled
