@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import os
-import resource
 import signal
 import sys
 import threading
@@ -54,6 +53,8 @@ def main():
     if args.fault in ("kill", "stop") and is_faulty:
         after(2, signal.SIGKILL if args.fault == "kill" else signal.SIGSTOP)
     if args.fault == "disk":
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     learnt = {"X": x, "y": y}
