@@ -98,7 +98,9 @@ def partners_of(rank: int, size: int) -> list[int]:
     return [(turn - rank) % size for turn in range(size) if (turn - rank) % size != rank]
 
 
-def add_evenly(link: Link, message: Array, parts: tuple[Array, ...], short: int) -> None:
+def add_evenly(
+    link: Link, message: Array, received: Array, parts: tuple[Array, ...], short: int
+) -> None:
     """Add the parts of a message over all ranks, of which there are a power of two.
 
     Neighbours first, then neighbouring pairs: whole messages, or, if they are longer than ``short``
@@ -109,11 +111,11 @@ def add_evenly(link: Link, message: Array, parts: tuple[Array, ...], short: int)
     link : Link
     message : (n,) ndarray of uint8, updated
         The memory of ``parts``.
+    received : (n,) ndarray of uint8, written
     parts : tuple of ndarray
         One-dimensional views of it.
     short : int
     """
-    received = np.empty_like(message)
     others = views_as(parts, received)
     if link.size > 2 and message.nbytes > short:
         _add_halves(link, parts[0], others[0])

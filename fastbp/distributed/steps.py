@@ -40,6 +40,7 @@ class Part(NamedTuple):
     nodes: list[list[Node]]  # of each rank
     sums: parallel.Sums  # of this rank's nodes
     message: Array  # their memory
+    received: Array  # as much memory, for that of a partner
 
     @property
     def is_even(self) -> bool:
@@ -169,8 +170,9 @@ class SharedSteps:
             return sums[0][0], sums[1][0]
         with self._group.waiting() as link:
             if part.is_even:
-                add_evenly(link, part.message, (sums[0][0], sums[1][0]), SHORT_BYTES)
-                return sums[0][0], sums[1][0]
+                whole = sums[0][0], sums[1][0]
+                add_evenly(link, part.message, part.received, whole, SHORT_BYTES)
+                return whole
             weights, rest = (self._add_segments(part, array) for array in sums)
             return weights, rest
 
@@ -210,4 +212,5 @@ class SharedSteps:
         weights, rest = views_as(shapes, message)
         numbers = np.array(rows, np.intp).reshape(m, 2)
         sums = parallel.Sums(numbers, k_block, weights, rest)
-        return Part(k_block, first, max(last - first, 0), nodes, sums, message)
+        memory = message, np.zeros_like(message)
+        return Part(k_block, first, max(last - first, 0), nodes, sums, *memory)
