@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -503,12 +504,15 @@ class Network:
                 resumed, n_threads = group.agree(None, resumed)[0], group.n_threads(n_threads)
             # Rows in files are shuffled as they are read.
             is_shuffled = source.rows is None and source.maker is None
-            begin = partial(self._begin_epoch, group, options, seed if is_shuffled else None)
+            begin = partial(group.begin_epoch, options, seed if is_shuffled else None)
             measure = partial(group.measures, self._predictor, validation, n_threads)
             hooks = Hooks(begin, measure, partial(self._end_epoch, group, callback))
             before = self._epoch if resumed is None else resumed.position.first_epoch
-            run_on = source.run(self._learner, n_threads, before + epochs, share)
-            with self._learner.training(options.is_adam), run_on as run:
+            with ExitStack() as stack:
+                with group.agreement():
+                    stack.enter_context(self._learner.training(options.is_adam))
+                    run_on = source.run(self._learner, n_threads, before + epochs, share)
+                    run = stack.enter_context(run_on)
                 keeper = None if file is None else SharedCheckpoint(group, file)
                 epoch_loop = Epochs(run, hooks, self._epoch, keeper)
                 if resumed is not None:
@@ -523,21 +527,9 @@ class Network:
     def _facts(self) -> dict[str, Any]:
         """Return what the ranks' networks must have in common."""
         metadata, parameters, optimizer_state = self._copies()
-        vectors = {"parameters": parameters, "velocity": optimizer_state.velocity}
-        return metadata._asdict() | {k: fingerprint(v) for k, v in vectors.items()}
-
-    def _begin_epoch(
-        self,
-        group: Group,
-        options: state.StepOptions,
-        seed: int | None,
-        number: int,
-        order: NDArray[np.intp],
-    ) -> state.StepOptions:
-        group.epoch = number
-        if seed is not None:
-            random.shuffle(seed, number, order)
-        return options
+        vectors = {"parameters": parameters, **optimizer_state._asdict()}
+        digests = {k: None if v is None else fingerprint(v) for k, v in vectors.items()}
+        return metadata._asdict() | digests
 
     def _end_epoch(
         self, group: Group, callback: Callback | None, number: int, entry: dict[str, float]

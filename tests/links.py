@@ -1,9 +1,18 @@
 """Processes of a training as threads of one process."""
 
+import os
+import shutil
+import sys
 import threading
+from pathlib import Path
 from queue import Queue
 
 import numpy as np
+
+# Of the environment first: mpich installs one there.
+MPIEXEC = shutil.which(
+    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
 
 
 class ThreadLink:

@@ -52,7 +52,7 @@ ORDER = {
 
 # Lines of the longest files
 LINES = {
-    "network": 720,
+    "network": 710,
     "functional": 700,
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 import fastbp
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", reason="trains on Dask's workers")
 
 pytestmark = [
     pytest.mark.compiled,
@@ -111,7 +111,7 @@ def test_lost_worker_does_not_hang(data):
 
 def test_searches_over_workers_find_what_serial_ones_do(client):
     """scikit-learn's, on joblib's backend for Dask, without a line of ours."""
-    joblib = pytest.importorskip("joblib")
+    import joblib
     from sklearn.datasets import load_digits
     from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
     from sklearn.pipeline import make_pipeline
@@ -145,7 +145,7 @@ def test_searches_over_workers_find_what_serial_ones_do(client):
 
 def test_incremental_learning_over_parts(client):
     """dask-ml's Incremental calls partial_fit, part by part."""
-    wrappers = pytest.importorskip("dask_ml.wrappers")
+    wrappers = pytest.importorskip("dask_ml.wrappers", reason="the wrapper itself")
     from dask import array
     from sklearn.datasets import load_digits
 

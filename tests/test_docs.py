@@ -23,6 +23,12 @@ LEFT_OUT = {
 LEFT_OUT_OF_KERNELS = {"PR07"}
 
 
+def is_inherited(kind, method):
+    """Whether the docstring of a method is that of a base."""
+    inherited = any(hasattr(base, method) for base in kind.__mro__[1:])
+    return inherited and vars(kind)[method].__doc__ is None
+
+
 def names():
     """Everything public, with the methods of classes."""
     for name in dir(fastbp):
@@ -47,6 +53,7 @@ def names():
                     for method, value in vars(thing).items()
                     if not method.startswith(("_", "set_"))
                     and method not in fields
+                    and not is_inherited(thing, method)
                     and (callable(value) or isinstance(value, classmethod | property))
                 )
 

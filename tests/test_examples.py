@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import nbclient
 import nbformat
 import numpy as np
 import pytest
+from links import MPIEXEC
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -77,12 +77,10 @@ def test_pictures(tmp_path):
 @pytest.mark.compiled
 def test_over_mpi():
     """Alone, and by two ranks where there is an mpiexec."""
-    pytest.importorskip("mpi4py", exc_type=ImportError)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    mpiexec = shutil.which("mpiexec", path=path)
+    pytest.importorskip("mpi4py", reason="trains over MPI", exc_type=ImportError)
     outputs = [run("over_mpi.py")]
-    if mpiexec is not None:
-        command = [mpiexec, "-n", "2", sys.executable, EXAMPLES / "over_mpi.py"]
+    if MPIEXEC is not None:
+        command = [MPIEXEC, "-n", "2", sys.executable, EXAMPLES / "over_mpi.py"]
         outputs.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     digests = {re.search(r"[0-9a-f]{64}", output)[0] for output in outputs}
     assert len(digests) == 1
@@ -91,7 +89,7 @@ def test_over_mpi():
 
 @pytest.mark.compiled
 def test_on_a_cluster():
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed", reason="trains on Dask's workers")
     output = run("on_a_cluster.py")
     assert accuracy_of(output) >= 96
     assert "same bits as alone: True" in output

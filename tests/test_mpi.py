@@ -1,8 +1,6 @@
 """Training over MPI: bits, faults, and what is left of a job that ends."""
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from links import MPIEXEC
 
 import fastbp
 
-pytest.importorskip("mpi4py", exc_type=ImportError)
+pytest.importorskip("mpi4py", reason="trains over MPI", exc_type=ImportError)
 
 TESTS = Path(__file__).parent
-MPIEXEC = shutil.which(
-    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-)
 
 pytestmark = [
     pytest.mark.compiled,

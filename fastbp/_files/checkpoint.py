@@ -141,7 +141,7 @@ class Checkpoint:
 
 
 # Compared by fingerprints, which a message does not show
-DATA = ("X", "y", "sample_weight", "validation_data", "parameters", "velocity")
+DATA = ("X", "y", "sample_weight", "validation_data", "parameters", "velocity", "second_moment")
 
 
 def identity_of(

@@ -13,13 +13,14 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastbp._checks.scalars import as_real
 from fastbp._files.checkpoint import DATA, Checkpoint, Snapshot
 from fastbp.backprop import state
 from fastbp.distributed.link import DistributedError, Link
 from fastbp.distributed.mpi import Mpi
-from fastbp.training import cpus, predict
+from fastbp.training import cpus, predict, random
 
 Thing = TypeVar("Thing")
 
@@ -111,7 +112,9 @@ class Group:
             if error is not None:
                 raise error
             return [thing]
-        cause = None if error is None else (f"{type(error).__name__}: {error}", _interrupts(error))
+        cause = None
+        if error is not None:
+            cause = f"{type(error).__name__}: {error}", isinstance(error, KeyboardInterrupt)
         with self.waiting() as link:
             answers = link.gather((cause, thing))
         failed = {rank: cause for rank, (cause, _) in enumerate(answers) if cause is not None}
@@ -158,12 +161,25 @@ class Group:
 
     def n_threads(self, n_threads: int | None) -> int | None:
         """Return the threads of this rank; by default, ranks share the processors they may use."""
-        if self.size == 1:
+        if n_threads is not None or self.size == 1:
             return n_threads
         mine = platform.node(), cpus.allowed()
         every = self.agree(None, mine)
         sharing = sum(node == mine[0] and bool(allowed & mine[1]) for node, allowed in every)
-        return cpus.default_threads(sharing) if n_threads is None else n_threads
+        return cpus.default_threads(sharing)
+
+    def begin_epoch(
+        self,
+        options: state.StepOptions,
+        seed: int | None,
+        number: int,
+        order: npt.NDArray[np.intp],
+    ) -> state.StepOptions:
+        """Shuffle the rows, unless there is no seed; the options are those of every epoch."""
+        self.epoch = number
+        if seed is not None:
+            random.shuffle(seed, number, order)
+        return options
 
     def measures(
         self, predictor: predict.Predictor, data: state.Data | None, n_threads: int | None
@@ -204,10 +220,6 @@ class SharedCheckpoint:
         """Write where a run is."""
         self._group.where = "a checkpoint"
         self._group.call(lambda: self._checkpoint.save(snapshot), only_first=True)
-
-
-def _interrupts(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -98,29 +98,21 @@ def partners_of(rank: int, size: int) -> list[int]:
     return [(turn - rank) % size for turn in range(size) if (turn - rank) % size != rank]
 
 
-def add_evenly(
-    link: Link, message: Array, received: Array, parts: tuple[Array, ...], short: int
+def add_whole(
+    link: Link, message: Array, received: Array, parts: Sequence[Array], others: Sequence[Array]
 ) -> None:
-    """Add the parts of a message over all ranks, of which there are a power of two.
-
-    Neighbours first, then neighbouring pairs: whole messages, or, if they are longer than ``short``
-    bytes and there are more than two ranks, halves of the first part.
+    """Add messages over a power of two of ranks: neighbours first, then neighbouring pairs.
 
     Parameters
     ----------
     link : Link
-    message : (n,) ndarray of uint8, updated
-        The memory of ``parts``.
-    received : (n,) ndarray of uint8, written
-    parts : tuple of ndarray
-        One-dimensional views of it.
-    short : int
+    message : ndarray, updated
+        Contiguous.
+    received : ndarray, written
+        As ``message``.
+    parts, others : sequence of ndarray
+        The numbers in the two messages.
     """
-    others = views_as(parts, received)
-    if link.size > 2 and message.nbytes > short:
-        _add_halves(link, parts[0], others[0])
-        parts, others = parts[1:], others[1:]
-        message, received = (_memory(arrays) for arrays in (parts, others))
     distance = 1
     while distance < link.size:
         link.exchange(link.rank ^ distance, message, received)
@@ -129,22 +121,8 @@ def add_evenly(
         distance *= 2
 
 
-def views_as(parts: tuple[Array, ...], memory: Array) -> tuple[Array, ...]:
-    """Return views of some bytes that lie one behind the other, as ``parts`` do."""
-    views, at = [], 0
-    for part in parts:
-        views.append(memory[at : at + part.nbytes].view(part.dtype).reshape(part.shape))
-        at += part.nbytes
-    return tuple(views)
-
-
-def _memory(parts: tuple[Array, ...]) -> Array:
-    (part,) = parts
-    return part.view(np.uint8)
-
-
-def _add_halves(link: Link, part: Array, other: Array) -> None:
-    """Add halves, quarters, ... of an array, and gather the sums on the way back."""
+def add_halves(link: Link, part: Array, other: Array) -> None:
+    """`add_whole`, by halves, quarters, ... of an array, and back: fewer bytes, more messages."""
     whole, distance, made = slice(0, len(part)), 1, []
     while distance < link.size:
         middle = (whole.start + whole.stop) // 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastbp.distributed.link import Array
+from fastbp.distributed.link import Array, Link
 
 
-class Mpi:
+class Mpi(Link):
     """The link of a communicator of mpi4py, with messages of its own.
 
     Parameters
@@ -37,32 +37,9 @@ class Mpi:
         self.rank, self.size = int(comm.rank), int(comm.size)
 
     def exchange(self, partner: int, send: Array, recv: Array) -> None:
-        """Send an array to another process, which does the same, and receive its array.
-
-        Parameters
-        ----------
-        partner : int
-            Rank of the other process.
-        send : ndarray
-            Contiguous, as ``recv`` is; either may be empty.
-        recv : ndarray, written
-            Of the size that the partner sends.
-        """
         self._comm.Sendrecv(send, partner, recvbuf=recv, source=partner)
 
     def gather(self, thing: Any) -> list[Any]:
-        """Return the things of all processes, in the order of their ranks.
-
-        Parameters
-        ----------
-        thing : object
-            Of this process; small, picklable.
-
-        Returns
-        -------
-        list of object
-            One for each rank.
-        """
         things: list[Any] = self._comm.allgather(thing)
         return things
 

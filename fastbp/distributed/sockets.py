@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.distributed.link import Array, DistributedError, partners_of
+from fastbp.distributed.link import Array, DistributedError, Link, partners_of
 
 # Seconds that a process has to prove that it knows the key, and between two tries to reach one
 GREETING_SECONDS = 5.0
@@ -25,7 +25,7 @@ _RANK = struct.Struct("!I")
 _SIZE = struct.Struct("!Q")
 
 
-class Sockets:
+class Sockets(Link):
     """The link of processes that know each other's addresses and share a secret key.
 
     Parameters
@@ -51,6 +51,8 @@ class Sockets:
     ------
     ValueError
         If the key is short or the rank is not one of the addresses'.
+    DistributedError
+        By `exchange` and `gather`: if a partner is gone, or silent for ``timeout`` seconds.
 
     Notes
     -----
@@ -87,22 +89,6 @@ class Sockets:
         self._connections: dict[int, socket.socket] = {}
 
     def exchange(self, partner: int, send: Array, recv: Array) -> None:
-        """Send an array to another process, which does the same, and receive its array.
-
-        Parameters
-        ----------
-        partner : int
-            Rank of the other process.
-        send : ndarray
-            Contiguous, as ``recv`` is; either may be empty.
-        recv : ndarray, written
-            Of the size that the partner sends.
-
-        Raises
-        ------
-        DistributedError
-            If the partner is gone, or does not answer within ``timeout`` seconds.
-        """
         out, into = (memoryview(a.reshape(-1).view(np.uint8).data) for a in (send, recv))
         try:
             self._pass_bytes(self._connection(partner), out, into)
@@ -116,18 +102,6 @@ class Sockets:
             ) from error
 
     def gather(self, thing: Any) -> list[Any]:
-        """Return the things of all processes, in the order of their ranks.
-
-        Parameters
-        ----------
-        thing : object
-            Of this process; small, picklable.
-
-        Returns
-        -------
-        list of object
-            One for each rank.
-        """
         things, mine = [thing] * self.size, np.frombuffer(pickle.dumps(thing), np.uint8)
         for partner in partners_of(self.rank, self.size):
             size = np.empty(1, np.uint64)

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.backprop import layout, parallel, state, tasks, updates
+from fastbp.backprop import parallel, state, tasks, updates
 from fastbp.backprop.blocks import Node, add_nodes, nodes_of, rows_per_block
 from fastbp.backprop.totals import CORRECT, COST, FAILED, LOSS, N_REST, WEIGHT
 from fastbp.distributed.group import Group
-from fastbp.distributed.link import add_evenly, partners_of, views_as
+from fastbp.distributed.link import Link, add_halves, add_whole, partners_of
 from fastbp.kernels._matmul import K_BLOCK
 from fastbp.training import threads
-from fastbp.training.differentiate import batch_weight
+from fastbp.training.differentiate import batch_weight, make_sums
 from fastbp.training.run import Run
 from fastbp.training.stream import Source
 
@@ -38,16 +38,11 @@ class Part(NamedTuple):
     first: int  # row
     n: int  # rows
     nodes: list[list[Node]]  # of each rank
+    is_even: bool  # each rank has one node of the same size, and neighbours may add them
     sums: parallel.Sums  # of this rank's nodes
     message: Array  # their memory
-    received: Array  # as much memory, for that of a partner
-
-    @property
-    def is_even(self) -> bool:
-        """Whether each rank has one node of the same size: neighbours may add them."""
-        levels = {node.level for nodes in self.nodes for node in nodes}
-        is_power_of_two = len(self.nodes).bit_count() == 1
-        return is_power_of_two and len(levels) == 1 and all(len(q) == 1 for q in self.nodes)
+    others: parallel.Sums  # of a partner's
+    received: Array
 
 
 def share_of(group: Group, source: Source, epochs: int, shards: int) -> SharedSteps | None:
@@ -170,11 +165,19 @@ class SharedSteps:
             return sums[0][0], sums[1][0]
         with self._group.waiting() as link:
             if part.is_even:
-                whole = sums[0][0], sums[1][0]
-                add_evenly(link, part.message, part.received, whole, SHORT_BYTES)
-                return whole
+                self._add_evenly(link, part)
+                return sums[0][0], sums[1][0]
             weights, rest = (self._add_segments(part, array) for array in sums)
             return weights, rest
+
+    def _add_evenly(self, link: Link, part: Part) -> None:
+        weights, rest = part.sums.weights[0], part.sums.rest[0]
+        others = part.others.weights[0], part.others.rest[0]
+        if link.size > 2 and part.message.nbytes > SHORT_BYTES:
+            add_halves(link, weights, others[0])
+            add_whole(link, rest, others[1], [rest], [others[1]])
+        else:
+            add_whole(link, part.message, part.received, [weights, rest], others)
 
     def _add_segments(self, part: Part, mine: Array) -> Array:
         """Add the sums of all ranks' nodes: each rank adds a segment of them."""
@@ -205,12 +208,8 @@ class SharedSteps:
         for node in nodes[self._group.rank]:
             start, end = node.first * k_block, (node.first + (1 << node.level)) * k_block
             rows.append((start - first, min(end, n) - start))
-        m, n_weights = len(rows), int(run.panels.table[1, layout.BIAS_AT])
-        n_rest = run.panels.numbers.size - n_weights + N_REST
-        shapes = np.empty((m, n_weights), run.panels.numbers.dtype), np.empty((m, n_rest))
-        message = layout.aligned(sum(array.nbytes for array in shapes), np.uint8)
-        weights, rest = views_as(shapes, message)
-        numbers = np.array(rows, np.intp).reshape(m, 2)
-        sums = parallel.Sums(numbers, k_block, weights, rest)
-        memory = message, np.zeros_like(message)
-        return Part(k_block, first, max(last - first, 0), nodes, sums, *memory)
+        numbers = np.array(rows, np.intp).reshape(-1, 2)
+        mine, theirs = (make_sums(run.panels, numbers, k_block) for _ in range(2))
+        sizes = {tuple(node.level for node in q) for q in nodes}
+        is_even = size.bit_count() == 1 and len(sizes) == 1 and len(sizes.pop()) == 1
+        return Part(k_block, first, max(last - first, 0), nodes, is_even, *mine, *theirs)

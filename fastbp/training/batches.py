@@ -74,6 +74,11 @@ class BatchMaker:
         return state.Data(x, None, labels, targets, weight, 1.0 if x.dtype == np.uint8 else None)
 
 
+def _kind(data: state.Data) -> list[tuple[Any, bool]]:
+    """Tell what compiled steps and their memory depend on, but for the number of rows."""
+    return [(getattr(part, "dtype", None), getattr(part, "size", 1) == 0) for part in data]
+
+
 class BatchRun(Run):
     """A `Run` over the batches of a function, as they come.
 
@@ -109,15 +114,9 @@ class BatchRun(Run):
 
     def _take(self, batch: state.Data) -> None:
         """Learn from a batch; memory is allocated anew for more rows, or others."""
-        kinds = [
-            (a is None, getattr(a, "size", 1) == 0, getattr(a, "dtype", None))
-            for data in (batch, self.data)
-            for a in data
-        ]
-        is_alike = kinds[: len(batch)] == kinds[len(batch) :]
-        size = self._size or len(batch.x)
-        if is_alike and min(size, len(batch.x)) <= self.work.capacity:
-            self.data, self.batch_size = batch, min(size, len(batch.x))
+        size = min(self._size or UNKNOWN, len(batch.x))
+        if _kind(batch) == _kind(self.data) and size <= self.work.capacity:
+            self.data, self.batch_size = batch, size
             self.order = np.arange(len(batch.x), dtype=np.intp)
         else:
             self._prepare(batch, size)

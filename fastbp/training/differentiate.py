@@ -38,7 +38,7 @@ class Differentiator:
         self._work = state.make_workspace(plan, data, dtype, n, self._n_threads)
         self._blocks = tasks.make_weight_blocks(plan, self._n_threads)
         k_block, sums = rows_per_block(n), np.array([[0, n]])
-        self._sums = make_sums(self._parameters, sums, k_block)
+        self._sums, _ = make_sums(self._parameters, sums, k_block)
         self._weight = batch_weight(data, self._batch.order, 0, n, k_block)
 
     def __call__(self, parameters: npt.NDArray[Any], grad: npt.NDArray[Any]) -> float:
@@ -59,12 +59,17 @@ class Differentiator:
         return float(loss / np.float64(self._weight))
 
 
-def make_sums(panels: layout.Panels, rows: npt.NDArray[np.intp], k_block: int) -> parallel.Sums:
-    """Allocate the sums of a gradient."""
+def make_sums(
+    panels: layout.Panels, rows: npt.NDArray[np.intp], k_block: int
+) -> tuple[parallel.Sums, npt.NDArray[np.uint8]]:
+    """Allocate the sums of a gradient; return their memory, too."""
     n_weights, m = int(panels.table[1, layout.BIAS_AT]), len(rows)
     n_rest = panels.numbers.size - n_weights + totals.N_REST
-    weights = layout.aligned(m * n_weights, panels.numbers.dtype).reshape(m, n_weights)
-    return parallel.Sums(rows, k_block, weights, np.zeros((m, n_rest)))
+    n_bytes = m * n_weights * panels.numbers.itemsize
+    memory = layout.aligned(n_bytes + m * n_rest * 8, np.uint8)
+    weights = memory[:n_bytes].view(panels.numbers.dtype).reshape(m, n_weights)
+    rest = memory[n_bytes:].view(np.float64).reshape(m, n_rest)
+    return parallel.Sums(rows, k_block, weights, rest), memory
 
 
 def batch_weight(
