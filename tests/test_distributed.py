@@ -4,6 +4,7 @@ import hashlib
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -298,6 +299,19 @@ def test_argument_that_one_rank_refuses_ends_all():
     other, own = on_ranks(2, work)
     assert isinstance(own, ValueError)
     assert str(other).startswith("rank 1 of 2 failed: ValueError: momentum must be")
+
+
+def test_network_that_one_rank_trains_already_ends_all():
+    x, y, _, _ = problem(600)
+
+    def work(link):
+        network = fastbp.Network(SIZES)
+        with network._learner.training(is_adam=False) if link.rank == 1 else nullcontext():
+            network.fit(x, y, batch_size=512, comm=link)
+
+    other, own = on_ranks(2, work)
+    assert "being trained by another call" in str(own)
+    assert str(other) == f"rank 1 of 2 failed: RuntimeError: {own}"
 
 
 @pytest.mark.parametrize(
